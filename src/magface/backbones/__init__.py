@@ -1,0 +1,1 @@
+"""Networks: a batch of faces in, raw embeddings out."""
