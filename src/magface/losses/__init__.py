@@ -1,0 +1,1 @@
+"""Margin-softmax losses: one file a paper, only its equation inside."""
