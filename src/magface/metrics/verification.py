@@ -165,35 +165,34 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> float:
 
 
 def threshold_at_fmr(impostor: ArrayLike, fmr: float) -> float | None:
-    """Smallest threshold that accepts no more than the share `fmr` of the impostor scores.
+    """Smallest impostor score that, as a threshold, accepts no more than the share `fmr` of the impostor scores.
 
     Args:
         impostor: `(I,)` float similarities of two people.
         fmr: false match rate, between 0 and 1, both excluded.
 
     Returns:
-        The next number above the highest impostor score that has to be rejected, in the precision of the scores;
-        None when `fmr < 1 / I`, which `I` comparisons cannot measure.
+        The threshold. Tied scores are accepted or rejected together; when the highest ones are too many, it is the
+        next number above them in the precision of the scores. None when `fmr < 1 / I`: so few comparisons cannot
+        measure it.
 
     Raises:
         DataError: `fmr` is out of range, the class is empty, or a score is NaN or infinite.
 
     Example:
-        >>> threshold_at_fmr([0.1, 0.2, 0.3, 0.4], 0.25) > 0.3
-        True
+        >>> threshold_at_fmr([0.1, 0.2, 0.3, 0.4], 0.5)
+        0.3
         >>> threshold_at_fmr([0.1, 0.2, 0.3, 0.4], 0.1) is None
         True
     """
-    scores = _checked(impostor, "impostor")
+    scores = np.sort(_checked(impostor, "impostor"))
     if not 0 < fmr < 1:
         raise DataError(f"the false match rate must lie between 0 and 1; {fmr} does not.")
-    count = len(scores)
-    allowed = int(fmr * count)
-    allowed += (allowed + 1) / count <= fmr  # 0.29 * 100 is 28.999999999999996
-    if allowed == 0:
+    if fmr < 1 / len(scores):
         return None
-    rejected = np.partition(scores, count - allowed - 1)[count - allowed - 1]
-    return float(np.nextafter(rejected, np.inf, dtype=scores.dtype))
+    accepted = len(scores) - np.searchsorted(scores, scores, side="left")
+    kept = np.flatnonzero(accepted / len(scores) <= fmr)
+    return float(scores[kept[0]] if len(kept) else np.nextafter(scores[-1], np.inf, dtype=scores.dtype))
 
 
 def tar_at_fmr(genuine: ArrayLike, impostor: ArrayLike, fmr: float) -> OperatingPoint:
@@ -212,7 +211,7 @@ def tar_at_fmr(genuine: ArrayLike, impostor: ArrayLike, fmr: float) -> Operating
         DataError: `fmr` is out of range, a class is empty, or a score is NaN or infinite.
 
     Example:
-        >>> point = tar_at_fmr([0.9, 0.8, 0.35, 0.2], [0.1, 0.2, 0.3, 0.4], fmr=0.25)
+        >>> point = tar_at_fmr([0.9, 0.8, 0.45, 0.2], [0.1, 0.2, 0.3, 0.4], fmr=0.25)
         >>> point.tar, point.accepted
         (0.75, 1)
         >>> tar_at_fmr([0.9], [0.1, 0.2], fmr=1e-3).reason
