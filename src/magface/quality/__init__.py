@@ -1,0 +1,1 @@
+"""What a magnitude says about a face."""

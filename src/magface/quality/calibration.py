@@ -1,0 +1,103 @@
+"""Magnitudes made comparable: a score of 0 to 100 and a percentile, as the card of a model says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from magface.errors import DataError
+from magface.models.card import Card, Quality
+
+# a face that 99 % of the reference population beats, and a typical one
+_ANCHORS = ((1, 20.0), (50, 80.0))
+
+
+def score(magnitude: ArrayLike, card: Card) -> NDArray[np.float64]:
+    """Quality score of magnitudes, not rounded.
+
+    Equation: OFIQ UnifiedQualityScore (100 / (1 + exp((a0 - a) / w))), with the constants of the model.
+
+    Args:
+        magnitude: `(...)`, float, >= 0, unnormalised.
+        card: of the model that made the embeddings.
+
+    Returns:
+        `(...)` float64, 0 to 100, rising with the magnitude; NaN for NaN.
+    """
+    return sigmoid(magnitude, card.quality)
+
+
+def sigmoid(magnitude: ArrayLike, quality: Quality) -> NDArray[np.float64]:
+    """`score` with the two constants alone.
+
+    Example:
+        >>> sigmoid([23.0, 24.329985], Quality(a0=23.0, w=2.6)).round()
+        array([50., 63.])
+    """
+    x = (np.asarray(magnitude, np.float64) - quality.a0) / quality.w
+    return 50.0 * (1.0 + np.tanh(x / 2.0))  # the same function, without overflow
+
+
+def percentile(magnitude: ArrayLike, card: Card) -> NDArray[np.float64]:
+    """Share of the reference population of the card that a magnitude is above, interpolated.
+
+    Args:
+        magnitude: `(...)`, float, >= 0, unnormalised.
+        card: of the model that made the embeddings.
+
+    Returns:
+        `(...)` float64, 0 to 100; 0 below the lowest, 100 above the highest, NaN for NaN.
+    """
+    return np.interp(np.asarray(magnitude, np.float64), card.magnitude_percentiles, np.arange(101.0))
+
+
+def percentiles(magnitudes: ArrayLike) -> tuple[float, ...]:
+    """The 101 percentiles 0, 1, ..., 100 of a reference population, for a card.
+
+    Args:
+        magnitudes: `(N,)`, float, >= 0, N >= 1.
+
+    Raises:
+        DataError: empty, or holds NaN or infinity.
+
+    Example:
+        >>> percentiles([10.0, 20.0])[::50]
+        (10.0, 15.0, 20.0)
+    """
+    a = np.asarray(magnitudes, np.float64)
+    if a.size == 0 or not np.isfinite(a).all():
+        raise DataError("magnitudes to calibrate with must be finite numbers, and at least one.")
+    return tuple(np.percentile(a, np.arange(101)).tolist())
+
+
+def fit_sigmoid(magnitudes: ArrayLike) -> Quality:
+    """Constants of the score from a reference population of ordinary photos.
+
+    The median face gets 80 and the 1st percentile 20: a good portrait is above 80, what is worse than nearly all
+    ordinary photos is below 20, and two anchors away from the ends do not follow single outliers.
+
+    Args:
+        magnitudes: `(N,)`, float, >= 0; some hundreds or more.
+
+    Raises:
+        DataError: empty, not finite, or the two percentiles coincide.
+
+    Example:
+        >>> a = np.random.default_rng(0).normal(25, 3, 10_000)
+        >>> sigmoid(np.percentile(a, [1, 50]), fit_sigmoid(a)).round(6)
+        array([20., 80.])
+    """
+    levels = percentiles(magnitudes)
+    (low, low_score), (high, high_score) = _ANCHORS
+    span = levels[high] - levels[low]
+    if span <= 0:
+        raise DataError("magnitudes to calibrate with hardly differ; use a larger and more varied set of faces.")
+    low_logit, high_logit = _logit(low_score), _logit(high_score)
+    w = span / (high_logit - low_logit)
+    return Quality(a0=levels[low] - w * low_logit, w=w)
+
+
+def _logit(percent: float) -> float:
+    return math.log(percent / (100.0 - percent))
