@@ -68,7 +68,7 @@ class FoldAccuracy:
         accuracy: mean over folds, 0 to 1.
         std: standard deviation over folds (divided by their number, as published LFW tables do).
         per_fold: accuracy of each fold, in the order of the fold numbers.
-        thresholds: threshold of each fold.
+        thresholds: threshold of each fold; minus infinity accepts everything, infinity nothing.
     """
 
     accuracy: float
@@ -229,17 +229,14 @@ def tar_at_fmr(genuine: ArrayLike, impostor: ArrayLike, fmr: float) -> Operating
 
 
 def _best_threshold(scores: F64, same: NDArray[np.bool_]) -> float:
-    """Middle of the gap between scores that gives the highest accuracy (infinity: accept nothing); middle of equals."""
+    """Middle of the gap between scores that gives the highest accuracy, and of equally good gaps the middle one."""
     levels = np.unique(scores)
-    rejected_impostors = np.searchsorted(np.sort(scores[~same]), levels, side="left")
-    rejected_genuine = np.searchsorted(np.sort(scores[same]), levels, side="left")
-    gain = np.append(rejected_impostors - rejected_genuine, np.count_nonzero(~same) - np.count_nonzero(same))
-    best = np.flatnonzero(gain == gain.max())
-    chosen = int(best[len(best) // 2])
-    if chosen in (0, len(levels)):
-        return float(np.append(levels, np.inf)[chosen])
-    middle = (levels[chosen - 1] + levels[chosen]) / 2
-    return float(middle if middle > levels[chosen - 1] else levels[chosen])
+    middles = (levels[:-1] + levels[1:]) / 2
+    gaps = np.concatenate([[-np.inf], np.where(middles > levels[:-1], middles, levels[1:]), [np.inf]])
+    rejected_impostors = np.searchsorted(np.sort(scores[~same]), gaps, side="left")
+    rejected_genuine = np.searchsorted(np.sort(scores[same]), gaps, side="left")
+    best = np.flatnonzero(rejected_impostors - rejected_genuine == np.max(rejected_impostors - rejected_genuine))
+    return float(gaps[best[len(best) // 2]])
 
 
 def kfold_accuracy(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> FoldAccuracy:

@@ -1,0 +1,117 @@
+"""Error versus discard against a definition written out pair by pair, and by what must hold for any quality."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from magface.errors import DataError
+from magface.metrics import quality as q
+
+pairs = st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=60)
+
+
+def unzip(rows):
+    return np.array([float(ok) for ok, _ in rows]), np.array([quality for _, quality in rows], float)
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=60).flatmap(
+        lambda ok: st.tuples(st.just(ok), st.permutations(range(len(ok))))
+    )
+)
+def test_curve_without_ties_is_the_definition(case):
+    score, quality = np.array(case[0], float), np.array(case[1])
+    curve = q.edc(score, quality, 0.5)
+    for k in range(len(score)):
+        kept = score[np.argsort(quality)[k:]]
+        assert curve.discarded[k] == k / len(score)
+        assert curve.fnmr[k] == pytest.approx(np.mean(kept < 0.5))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=1, max_size=6))
+def test_ties_are_the_mean_over_all_orders(rows):
+    score, quality = unzip(rows)
+    orders = [
+        order for order in itertools.permutations(range(len(rows))) if list(quality[list(order)]) == sorted(quality)
+    ]
+    curves = [[np.mean(score[list(order[k:])] < 0.5) for k in range(len(rows))] for order in orders]
+    np.testing.assert_allclose(q.edc(score, quality, 0.5).fnmr, np.mean(curves, axis=0))
+
+
+@given(pairs, st.randoms())
+def test_order_of_the_pairs_does_not_matter(rows, random):
+    shuffled = random.sample(rows, len(rows))
+    np.testing.assert_array_equal(q.edc(*unzip(rows), 0.5).fnmr, q.edc(*unzip(shuffled), 0.5).fnmr)
+
+
+@given(pairs)
+def test_no_quality_beats_the_ideal(rows):
+    score, quality = unzip(rows)
+    assert np.all(q.ideal(score, 0.5).fnmr <= q.edc(score, quality, 0.5).fnmr + 1e-12)
+
+
+def test_efficiency_of_the_ideal_chance_and_the_opposite():
+    score = np.repeat([0.0, 1.0], [10, 90])
+    assert q.efficiency(score, score, 0.5).efficiency == 1
+    assert q.efficiency(score, np.ones(100), 0.5).efficiency == pytest.approx(0, abs=1e-9)
+    assert q.efficiency(score, -score, 0.5).efficiency < 0
+
+
+def test_efficiency_is_the_ratio_of_means_with_an_interval_around_it():
+    rng = np.random.default_rng(0)
+    score = rng.random(1000)
+    quality = score + rng.normal(size=1000) * 0.3
+    found = q.efficiency(score, quality, 0.1)
+    rate = np.mean(score < 0.1)
+    order, best = np.argsort(quality), np.argsort(score)
+    r, r_ideal = (np.mean([np.mean(score[o[k:]] < 0.1) for k in range(300)]) / rate for o in (order, best))
+    assert found.r == pytest.approx(r)
+    assert found.r_ideal == pytest.approx(r_ideal)
+    assert found.efficiency == pytest.approx((1 - r) / (1 - r_ideal))
+    assert found.interval[0] < found.efficiency < found.interval[1]
+    assert (found.errors, found.pairs) == (np.sum(score < 0.1), 1000)
+
+
+@pytest.mark.parametrize("score", [np.ones(5), np.zeros(5)])
+def test_all_right_or_all_wrong_has_no_efficiency(score):
+    found = q.efficiency(score, np.arange(5), 0.5)
+    assert found.efficiency is None
+    assert found.interval is None
+
+
+def test_pauc_is_the_area_of_the_steps():
+    curve = q.Curve(np.array([0.0, 0.25, 0.5]), np.array([0.4, 0.2, 0.0]))
+    assert q.pauc(curve, 0.3) == pytest.approx((0.25 * 0.4 + 0.05 * 0.2) / 0.3)
+    assert q.pauc(curve, 0.25) == pytest.approx(0.4)
+    assert q.pauc(curve, 1.0) == pytest.approx(0.15)
+
+
+def test_repicked_without_discarding_is_the_plain_rate():
+    rng = np.random.default_rng(0)
+    genuine, impostor = rng.normal(2, 1, 500), rng.normal(0, 1, 1000)
+    curve = q.edc_repicked(genuine, impostor, genuine, rng.random(1000), 1e-2)
+    threshold = np.sort(impostor)[-10]
+    assert curve.fnmr[0] == np.mean(genuine < threshold)
+    assert len(curve.fnmr) == 20
+
+
+def test_repicked_is_nan_where_too_few_impostors_are_left():
+    curve = q.edc_repicked([0.9, 0.8], [0.1, 0.2], [2, 3], [1, 1], 0.5, discarded=[0.0, 0.5])
+    assert curve.fnmr[0] == 0
+    assert math.isnan(curve.fnmr[1])
+
+
+@pytest.mark.parametrize(("score", "quality"), [([], []), ([0.1], [1, 2]), ([math.nan], [1]), ([0.1], [math.nan])])
+def test_what_cannot_be_measured_is_refused(score, quality):
+    with pytest.raises(DataError):
+        q.edc(score, quality, 0.5)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5])
+def test_limits_out_of_range_are_refused(limit):
+    with pytest.raises(DataError, match="between 0 and 1"):
+        q.pauc(q.edc([0.1], [1], 0.5), limit)
