@@ -102,7 +102,7 @@ def test_optimal_magnitude(degrees, expected):
 
 @pytest.mark.parametrize("form", ["hyperbolic", "quadratic"])
 def test_easier_faces_have_larger_optima(form):
-    loss = MagFace(*PAPER, lambda_g=35, regularizer=form)
+    loss = MagFace(*PAPER, regularizer=form)
     # Beyond theta + m = 90 degrees the pull of the margin weakens again.
     optima = [optimum(loss, math.radians(degrees)) for degrees in range(20, 64, 2)]
     assert all(near >= far for near, far in pairwise(optima))

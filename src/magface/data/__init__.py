@@ -1,0 +1,1 @@
+"""Faces for training: where they lie, and what is done to them."""
