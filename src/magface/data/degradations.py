@@ -103,14 +103,11 @@ def sunglasses(image: U8, strength: float, rng: np.random.Generator) -> Array:
     frame = rng.choice([15.0, 50.0, 130.0], p=[0.6, 0.2, 0.2]) + rng.uniform(-12, 12, 3)
     thickness = max(1, round(rng.uniform(0.8, 3.2) * size))
     tint = rng.uniform(0, 45) + rng.uniform(-1, 1, 3) * rng.choice([3.0, 30.0])
-    top, bottom = 1.0, rng.uniform(0.55, 1.0)
-    opacity = min(1, 0.3 + strength) * np.linspace(top, bottom, _rows(outlines))
+    opacity = min(1, 0.3 + strength) * np.array([1.0, rng.uniform(0.55, 1.0)])
 
     lens = _filled(image, outlines)
-    veil = np.zeros(image.shape[:2], np.float32)
-    first = int(max(0, np.concatenate(outlines)[:, 1].min()))
-    rows = min(len(opacity), len(veil) - first)
-    veil[first : first + rows] = opacity[:rows, None]
+    heights = np.concatenate(outlines)[:, 1]
+    veil = np.interp(_grid(image)[1], [heights.min(), heights.max()], opacity).astype(np.float32)
     result = _blend(image, tint + _glare(image, rng), lens * veil)
     rims = _stroked(image, outlines, thickness, closed=True)
     inner = [outlines[0][np.argmax(outlines[0][:, 0])], outlines[1][np.argmin(outlines[1][:, 0])]]
@@ -323,10 +320,6 @@ def _lens(centre: Array, half_width: float, half_height: float, squareness: floa
     y = np.sign(np.sin(t)) * np.abs(np.sin(t)) ** (2 / squareness)
     x = x * (1 - 0.12 * (y > 0) * y) + 0.06 * side * y
     return _rotated(centre + np.stack([half_width * x, half_height * y], 1), centre, tilt)
-
-
-def _rows(outlines: Sequence[Array]) -> int:
-    return int(np.ptp(np.concatenate(outlines)[:, 1])) + 2
 
 
 def _glare(image: U8, rng: np.random.Generator) -> F32:
