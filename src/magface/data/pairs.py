@@ -33,7 +33,7 @@ class Pairs:
 
 
 def read_lfw(path: str | os.PathLike[str]) -> Pairs:
-    """Read LFW's `pairs.txt`, or another list of its form.
+    r"""Read LFW's `pairs.txt`, or another list of its form.
 
     The first line is `FOLDS PAIRS` or, for a single fold, `PAIRS`. Every fold is `PAIRS` genuine lines
     `Person i j` and `PAIRS` impostor lines `Person i Other j`; image i of a person is `Person/Person_000i`.
@@ -50,7 +50,7 @@ def read_lfw(path: str | os.PathLike[str]) -> Pairs:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "pairs.txt").write_text("1 1\\nAnn 1 2\\nAnn 1 Bob 3\\n")
+        ...     _ = Path(folder, "pairs.txt").write_text("1 1\nAnn 1 2\nAnn 1 Bob 3\n")
         ...     pairs = read_lfw(Path(folder, "pairs.txt"))
         >>> pairs.second, pairs.same
         (('Ann/Ann_0002', 'Bob/Bob_0003'), array([ True, False]))
