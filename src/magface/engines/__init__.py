@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from magface.engines.engine import Engine, Precision
-from magface.errors import EngineError, ModelError
+from magface.errors import EngineError
+from magface.models import card
 
 __all__ = ["Engine", "EngineName", "Precision", "load"]
 
@@ -19,7 +20,7 @@ _INSTALL = {"openvino": "openvino", "onnxruntime": "onnxruntime", "torch": "'mag
 
 
 def load(
-    model: Path | bytes, engine: EngineName = "auto", *, precision: Precision = "f32", threads: int | None = None
+    model: str | Path | bytes, engine: EngineName = "auto", *, precision: Precision = "f32", threads: int | None = None
 ) -> Engine:
     """Make a model file runnable.
 
@@ -28,8 +29,8 @@ def load(
     Args:
         model: an `.onnx` file, or its bytes, with one input. `torch` runs only files that carry a card.
         engine: `auto` takes the first that is installed of OpenVINO, ONNX Runtime, torch.
-        precision: arithmetic inside the network; `bf16` is about twice as fast on CPUs that have it and moves a
-            magnitude by about 1 %. Inputs and outputs do not change.
+        precision: arithmetic inside the network; `bf16` is up to twice as fast on CPUs that have it and moves a
+            magnitude by less than 1 %. Inputs and outputs do not change.
         threads: CPU threads, >= 1; `None` leaves it to the engine, which takes all cores.
 
     Raises:
@@ -52,7 +53,7 @@ def load(
     if threads is not None and threads < 1:
         raise EngineError(f"threads must be at least 1, not {threads}.")
     kind = _fastest() if engine == "auto" else _kind(engine)
-    return kind(_content(model), precision=precision, threads=threads)
+    return kind(card.content(model), precision=precision, threads=threads)
 
 
 def _kind(name: str) -> type[Engine]:
@@ -71,12 +72,3 @@ def _fastest() -> type[Engine]:
         except EngineError:
             continue
     raise EngineError("no engine is installed; pip install onnxruntime.")
-
-
-def _content(model: Path | bytes) -> bytes:
-    if isinstance(model, bytes):
-        return model
-    try:
-        return Path(model).read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the model {model} ({error.strerror}); check the path.") from error

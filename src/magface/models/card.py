@@ -191,6 +191,25 @@ class Card:
         return Card(**fields)
 
 
+def content(model: str | Path | bytes) -> bytes:
+    """Bytes of a model file; bytes are given back as they are.
+
+    Raises:
+        ModelError: the file is missing, not readable, or of 2 GB and more.
+    """
+    if isinstance(model, bytes):
+        return model
+    path = Path(model)
+    try:
+        if not path.is_file():
+            raise ModelError(f"there is no model file {path}; check the path.")
+        if path.stat().st_size >= _MAX_FILE:
+            raise ModelError(f"{path} is too large to be an ONNX model; check the path.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path} ({error.strerror}); check the path.") from error
+
+
 def read(model: str | Path | bytes) -> tuple[Card, str]:
     """Card and fingerprint of a model file, whole and unchanged since the card was attached.
 
@@ -203,8 +222,7 @@ def read(model: str | Path | bytes) -> tuple[Card, str]:
     Raises:
         ModelError: the file is missing, not a model, without a card, damaged, or its card is not valid.
     """
-    content = model if isinstance(model, bytes) else _bytes_of(Path(model))
-    fingerprint, texts = _walk(content)
+    fingerprint, texts = _walk(content(model))
     if not texts:
         raise ModelError(
             "the model has no card, so its magnitudes and thresholds would be unknown; "
@@ -234,29 +252,18 @@ def attach(model: bytes, card: Card) -> bytes:
     return kept + _encoded(_METADATA, _encoded(1, KEY) + _encoded(2, text))
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise ModelError(f"there is no model file {path}; check the path.")
-        if path.stat().st_size >= _MAX_FILE:
-            raise ModelError(f"{path} is too large to be an ONNX model; check the path.")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the model {path} ({error.strerror}); check the path.") from error
-
-
-def _walk(content: bytes) -> tuple[str, list[bytes]]:
+def _walk(model: bytes) -> tuple[str, list[bytes]]:
     """Fingerprint of a model, and every text stored under the card's key."""
     digest = hashlib.sha256()
     texts = []
     numbers = set()
-    view = memoryview(content)
-    for field in _fields(content):
+    view = memoryview(model)
+    for field in _fields(model):
         numbers.add(field.number)
         if field.number != _METADATA:
             digest.update(view[field.start : field.end])
         elif field.wire == 2:
-            entry = content[field.value : field.end]
+            entry = model[field.value : field.end]
             parts = {part.number: entry[part.value : part.end] for part in _fields(entry) if part.wire == 2}
             if parts.get(1) == KEY:
                 texts.append(parts.get(2, b""))
@@ -273,27 +280,27 @@ class _Field(NamedTuple):
     end: int
 
 
-def _fields(content: bytes) -> Iterator[_Field]:
+def _fields(message: bytes) -> Iterator[_Field]:
     """Fields of a protobuf message: where each starts, where its value starts, and where it ends."""
     position = 0
-    while position < len(content):
+    while position < len(message):
         start = position
-        tag, position = _varint(content, position)
-        value, end = _span(content, position, tag & 7)
-        if end > len(content) or not tag >> 3:
+        tag, position = _varint(message, position)
+        value, end = _span(message, position, tag & 7)
+        if end > len(message) or not tag >> 3:
             raise _not_a_model()
         yield _Field(tag >> 3, tag & 7, start, value, end)
         position = end
 
 
-def _span(content: bytes, position: int, wire: int) -> tuple[int, int]:
+def _span(message: bytes, position: int, wire: int) -> tuple[int, int]:
     match wire:
         case 0:
-            return position, _varint(content, position)[1]
+            return position, _varint(message, position)[1]
         case 1:
             return position, position + 8
         case 2:
-            length, value = _varint(content, position)
+            length, value = _varint(message, position)
             return value, value + length
         case 5:
             return position, position + 4
@@ -301,9 +308,9 @@ def _span(content: bytes, position: int, wire: int) -> tuple[int, int]:
             raise _not_a_model()
 
 
-def _varint(content: bytes, position: int) -> tuple[int, int]:
+def _varint(message: bytes, position: int) -> tuple[int, int]:
     value = 0
-    for shift, byte in enumerate(content[position : position + 10]):
+    for shift, byte in enumerate(message[position : position + 10]):
         value |= (byte & 127) << (7 * shift)
         if byte < 128:
             return value, position + shift + 1
