@@ -1,0 +1,101 @@
+"""From five landmarks to the 112x112 crop that the network knows: one definition for training, benchmarks and use."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from magface.errors import DataError
+from magface.types import F32, U8
+
+SIZE = 112
+
+TEMPLATE: F32 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
+)
+"""Where ArcFace wants the landmarks in the crop: `(5, 2)` float32, `(x, y)` in pixels."""
+
+
+def similarity(landmarks: F32, target: F32 = TEMPLATE) -> F32:
+    """Turn, scale and shift that bring landmarks closest to the target, in the sense of least squares.
+
+    With points as complex numbers `z` and `w`, both less their mean, it is `w = c z` with `c = sum(z* w) / sum(|z|^2)`:
+    closed, and never a reflection.
+
+    Args:
+        landmarks: `(..., 5, 2)` float, `(x, y)` in pixels, in the order of `Face.landmarks`.
+        target: `(5, 2)` float, where they shall come to lie.
+
+    Returns:
+        `(..., 2, 3)` float32: the matrix `[A | t]`, which takes a landmark `p` to `A p + t`.
+
+    Raises:
+        DataError: landmarks are not finite, or fall together, so that no similarity exists.
+
+    Example:
+        >>> similarity(2 * TEMPLATE + 10).round(3)
+        array([[ 0.5, -0. , -5. ],
+               [ 0. ,  0.5, -5. ]], dtype=float32)
+    """
+    z = np.asarray(landmarks, np.float64) @ (1, 1j)
+    w = np.asarray(target, np.float64) @ (1, 1j)
+    middle, goal = z.mean(axis=-1), w.mean()
+    z, w = z - middle[..., None], w - goal
+    spread = np.sum(np.abs(z) ** 2, axis=-1)
+    if not np.all(np.isfinite(spread) & (spread > 1e-6)):
+        raise DataError("the five landmarks of a face must be finite and apart from each other; detect the face again.")
+    turn = np.sum(z.conj() * w, axis=-1) / spread
+    shift = goal - turn * middle
+    rows = [turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag]
+    return np.stack(rows, axis=-1).reshape(*turn.shape, 2, 3).astype(np.float32)
+
+
+def crop(image: U8, landmarks: F32) -> U8:
+    """Cut a face out, upright and of the size that the network knows.
+
+    A face at least twice as large as the crop is first averaged over blocks of pixels, so that fine patterns of a large
+    photo do not turn into coarse ones; otherwise pixels are bilinear. What lies outside the photo is black.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        landmarks: `(5, 2)` float, `(x, y)` in pixels of the image.
+
+    Returns:
+        `(112, 112, 3)` uint8, channels as in the image.
+
+    Raises:
+        DataError: landmarks are not finite, or fall together.
+
+    Example:
+        >>> image = np.full((300, 300, 3), 200, np.uint8)
+        >>> crop(image, 2 * TEMPLATE + 10).mean()
+        np.float64(200.0)
+    """
+    matrix = np.vstack([similarity(landmarks), [0, 0, 1]]).astype(np.float64)
+    left, top, right, bottom = _region(matrix, *image.shape[:2])
+    if right <= left or bottom <= top:
+        return np.zeros((SIZE, SIZE, 3), np.uint8)
+    region = image[top:bottom, left:right]
+    block = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]) + 1e-3)
+    if block >= 2:
+        region = cv2.resize(region, _reduced(region, block), interpolation=cv2.INTER_AREA)
+    x, y = (right - left) / region.shape[1], (bottom - top) / region.shape[0]
+    to_photo = np.array([[x, 0, left + (x - 1) / 2], [0, y, top + (y - 1) / 2], [0, 0, 1]])
+    return cv2.warpAffine(region, (matrix @ to_photo)[:2], (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+
+
+def _region(matrix: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the pixels of the photo that the crop needs."""
+    corners = np.array([[-1, -1, 1], [SIZE, -1, 1], [-1, SIZE, 1], [SIZE, SIZE, 1]])
+    points = np.linalg.solve(matrix, corners.T)[:2]
+    limits = np.array([[width], [height]])
+    (left, top), (right, bottom) = (
+        np.clip(np.floor(points.min(axis=1, keepdims=True)) - 1, 0, limits)[:, 0].astype(int),
+        np.clip(np.ceil(points.max(axis=1, keepdims=True)) + 2, 0, limits)[:, 0].astype(int),
+    )
+    return left, top, right, bottom
+
+
+def _reduced(region: U8, block: int) -> tuple[int, int]:
+    height, width = region.shape[:2]
+    return max(1, round(width / block)), max(1, round(height / block))

