@@ -1,0 +1,129 @@
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from magface.data.image_folder import ImageFolder
+from magface.errors import DataError, ImageError
+
+
+def jpeg(colour, side=112):
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "faces"
+    for number, name in enumerate(["bea/2.jpg", "bea/1.JPG", "abe/1.png", "cyd/1.jpg", ".hidden/1.jpg", "loose.jpg"]):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg((40 * number, 100, 50)))
+    (root / "notes.txt").write_text("not an image")
+    return root
+
+
+def test_people_are_folders_in_order(root):
+    faces = ImageFolder.open(root)
+    assert faces.names == ("abe/1.png", "bea/1.JPG", "bea/2.jpg", "cyd/1.jpg")
+    assert faces.people == ("abe", "bea", "cyd")
+    assert faces.labels.tolist() == [0, 1, 1, 2]
+    assert faces.failures == ()
+    crop = faces.read(2)
+    assert crop.shape == (112, 112, 3)
+    assert crop.dtype == np.uint8
+    assert np.abs(crop[50, 50].astype(int) - (0, 100, 50)).max() <= 3
+
+
+def test_a_tar_is_the_same(root, tmp_path):
+    archive = tmp_path / "faces.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(root, ".")
+    folder, packed = ImageFolder.open(root), ImageFolder.open(archive)
+    assert packed.names == folder.names
+    assert packed.fingerprint == folder.fingerprint
+    assert all(np.array_equal(packed.read(i), folder.read(i)) for i in range(len(folder)))
+
+
+def test_damaged_images_are_listed_and_left_out(root):
+    (root / "abe/2.jpg").write_bytes(jpeg((1, 2, 3))[:-200])
+    (root / "abe/3.jpg").write_bytes(b"")
+    (root / "abe/4.jpg").write_bytes(b"\xff\xd8\xff nothing else")
+    (root / "abe/5.jpg").write_bytes(jpeg((1, 2, 3), 160))
+    faces = ImageFolder.open(root)
+    assert len(faces) == 4
+    assert [name for name, _ in faces.failures] == ["abe/2.jpg", "abe/3.jpg", "abe/4.jpg", "abe/5.jpg"]
+    assert "160x160" in faces.failures[3][1]
+
+
+def test_table_filters_and_names(root, tmp_path):
+    table = tmp_path / "faces.tsv"
+    table.write_text(
+        "path\tidentity\tsource\tsuspect\nbea/1.JPG\tx\tweb\t1\ncyd/1.jpg\tx\tfilm\t0\nno/1.jpg\ty\tweb\t0\n"
+    )
+    faces = ImageFolder.open(root, table)
+    assert faces.names == ("bea/1.JPG", "cyd/1.jpg")
+    assert faces.people == ("x",)
+    assert faces.suspect.tolist() == [True, False]
+    assert faces.sources.tolist() == ["web", "film"]
+    assert faces.failures == (("no/1.jpg", "is in the table but not in the data"),)
+
+
+def test_subsets_relabel_and_at_least_counts_what_is_not_suspect(root):
+    faces = ImageFolder.open(root)
+    pair = faces.at_least(2)
+    assert pair.people == ("bea",)
+    assert pair.labels.tolist() == [0, 0]
+    assert np.array_equal(pair.read(1), faces.read(2))
+    assert len(faces.at_least(3)) == 0
+
+
+def test_split_keeps_people_whole_and_apart_and_stays(root):
+    for number in range(60):
+        (root / f"p{number}").mkdir()
+        (root / f"p{number}/1.jpg").write_bytes(jpeg((number, 0, 0)))
+    train, held = ImageFolder.open(root).split(0.3, seed=1)
+    assert not set(train.people) & set(held.people)
+    assert len(train) + len(held) == 64
+    assert 8 < len(held.people) < 32
+    (root / "new").mkdir()
+    (root / "new/1.jpg").write_bytes(jpeg((9, 9, 9)))
+    assert set(ImageFolder.open(root).split(0.3, seed=1)[1].people) - {"new"} == set(held.people)
+    assert set(ImageFolder.open(root).split(0.3, seed=2)[1].people) != set(held.people)
+
+
+def test_a_file_changed_in_use(root):
+    faces = ImageFolder.open(root)
+    (root / "abe/1.png").write_bytes(b"gone")
+    with pytest.raises(ImageError, match=r"abe/1\.png"):
+        faces.read(0)
+
+
+def test_fingerprint_sees_contents(root):
+    before = ImageFolder.open(root).fingerprint
+    (root / "abe/1.png").write_bytes(jpeg((200, 0, 0)))
+    assert ImageFolder.open(root).fingerprint != before
+
+
+@pytest.mark.parametrize("content", [None, b"this is no archive"])
+def test_nothing_there(tmp_path, content):
+    path = tmp_path / "faces.tar"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match="folder"):
+        ImageFolder.open(path)
+
+
+def test_no_crop_and_bad_tables(root, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="sub-folder"):
+        ImageFolder.open(tmp_path / "empty")
+    table = tmp_path / "t.tsv"
+    with pytest.raises(DataError, match="cannot be read"):
+        ImageFolder.open(root, table)
+    table.write_text("file\nabe/1.png\n")
+    with pytest.raises(DataError, match="path"):
+        ImageFolder.open(root, table)
