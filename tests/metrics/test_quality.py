@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from magface.errors import DataError
 from magface.metrics import quality as q
@@ -115,3 +116,17 @@ def test_what_cannot_be_measured_is_refused(score, quality):
 def test_limits_out_of_range_are_refused(limit):
     with pytest.raises(DataError, match="between 0 and 1"):
         q.pauc(q.edc([0.1], [1], 0.5), limit)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=30))
+def test_rank_correlation_is_scipys(rows):
+    x, y = [r[0] for r in rows], [r[1] for r in rows]
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert math.isnan(q.spearman(x, y))
+    else:
+        assert q.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
+
+
+def test_rank_correlation_needs_two_values():
+    with pytest.raises(DataError, match="two values"):
+        q.spearman([1], [1])

@@ -247,3 +247,34 @@ def efficiency(genuine: ArrayLike, quality: ArrayLike, threshold: float, limit: 
         return Efficiency(None, None, None, None, *counts)
     interval = bootstrap(lambda rows: _share(*_relative(errors[rows], q[rows], limit)), len(errors))
     return Efficiency(r, r_ideal, share, interval, *counts)
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> float:
+    """Rank correlation: how far two qualities order the same images alike.
+
+    Args:
+        x: `(N,)` float, N >= 2.
+        y: `(N,)` float.
+
+    Returns:
+        -1 to 1, ties at their mean rank; NaN when either is constant.
+
+    Raises:
+        DataError: fewer than two values, lengths differ, or NaN.
+
+    Example:
+        >>> round(spearman([1, 2, 3, 4], [10, 20, 40, 30]), 9)
+        0.8
+    """
+    a, b = _checked(x, y)
+    if len(a) < 2:
+        raise DataError("a rank correlation needs at least two values.")
+    a, b = _centred_ranks(a), _centred_ranks(b)
+    length = float(np.sqrt(np.dot(a, a) * np.dot(b, b)))
+    return float(np.dot(a, b)) / length if length else np.nan
+
+
+def _centred_ranks(values: NDArray[np.floating]) -> F64:
+    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(size) - (size - 1) / 2)[group]
+    return ranks - ranks.mean()
