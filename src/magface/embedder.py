@@ -35,6 +35,7 @@ class Embedder:
     Attributes:
         card: of the model.
         fingerprint: hex sha256 of the model; recorded in what it makes.
+        precision: of the arithmetic inside the network.
         precision: arithmetic inside the network, `f32` or `bf16`.
 
     Raises:
@@ -58,6 +59,7 @@ class Embedder:
         content = card.content(default.path() if model is None else model)
         self.card, self.fingerprint = card.read(content)
         self.precision: Precision = precision
+        self.precision = precision
         self._engine = engines.load(content, engine, precision=precision, threads=threads)
         if self._engine.shape != (None, 112, 112, 3) or self._engine.dtype != np.uint8:
             raise ModelError("the model does not take uint8 RGB crops of 112x112; export it with `magface export`.")
