@@ -1,0 +1,88 @@
+"""What a benchmark found, in a form that a table, a JSON file and a model card can take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from magface.metrics.quality import Efficiency
+from magface.metrics.verification import OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number.
+
+    Attributes:
+        name: what it is, in the field's words.
+        value: None where the data cannot tell.
+        interval: 95 %, of sampling error over comparisons; None where there is none.
+        note: counts behind the number, or why there is none.
+    """
+
+    name: str
+    value: float | None
+    interval: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All numbers of one benchmark and one model.
+
+    Attributes:
+        benchmark: name.
+        model: fingerprint of the model.
+        measures: the numbers in reading order.
+        counts: images, comparisons and what is missing of them.
+        failures: image name to the reason why it has no embedding.
+    """
+
+    benchmark: str
+    model: str
+    measures: tuple[Measure, ...]
+    counts: Mapping[str, int]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> float | None:
+        """Value of the measure called `name`.
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        return {measure.name: measure.value for measure in self.measures}[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as plain dictionaries, lists and numbers.
+
+        Example:
+            >>> Result("lfw", "f00d", (Measure("accuracy", 0.99),), {"pairs": 2}).as_dict()["measures"]
+            [{'name': 'accuracy', 'value': 0.99, 'interval': None, 'note': ''}]
+        """
+        plain = asdict(self)
+        return {**plain, "measures": list(plain["measures"])}
+
+
+def number(name: str, value: float, note: str = "") -> Measure:
+    """A measure whose NaN means that the data cannot tell."""
+    return Measure(name, None if math.isnan(value) else value, note=note)
+
+
+def tar_measure(point: OperatingPoint) -> Measure:
+    """The true accept rate at one false match rate."""
+    name = f"TAR@FMR={point.fmr:g}"
+    if point.threshold is None:
+        return Measure(name, None, note=point.reason)
+    note = f"cosine >= {point.threshold:.4f}; {point.accepted:,} of {point.impostor:,} impostors accepted"
+    return Measure(name, point.tar, point.interval, note)
+
+
+def edc_measures(found: Efficiency | None, reason: str) -> tuple[Measure, Measure]:
+    """Error versus discard: r and efficiency, or `reason` where there is neither."""
+    if found is None or found.efficiency is None:
+        note = reason or f"{found.errors if found else 0:,} of {found.pairs if found else 0:,} genuine pairs are wrong"
+        return Measure("EDC r", None, note=note), Measure("EDC efficiency", None, note=note)
+    note = f"{found.errors:,} errors in {found.pairs:,} genuine pairs, 0 to 30 % discarded"
+    return Measure("EDC r", found.r, note=note), Measure("EDC efficiency", found.efficiency, found.interval, note)

@@ -1,0 +1,230 @@
+"""Benchmarks on crops of a public-domain photo, with the model that ships; and on the real data where it is."""
+
+import json
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+
+from magface.benchmarks import degradation, edc, lfw
+from magface.benchmarks import toy as official
+from magface.benchmarks.faces import default_cache, embed
+from magface.benchmarks.result import Measure, Result
+from magface.benchmarks.scores import score
+from magface.data import features
+from magface.data.image_folder import ImageFolder
+from magface.embedder import Embedder
+from magface.errors import DataError
+from magface.types import Embeddings
+
+
+@pytest.fixture(scope="session")
+def embedder():
+    return Embedder(threads=1)
+
+
+@pytest.fixture(scope="session")
+def album_of_crops(tmp_path_factory, astronaut):
+    """Three "people" with three crops each: one place of the photo is one person, a little brighter each time."""
+    root = tmp_path_factory.mktemp("crops")
+    for person, (x, y) in {"Ann": (168, 60), "Bob": (10, 300), "Cid": (350, 330)}.items():
+        (root / person).mkdir()
+        for image in range(1, 4):
+            crop = cv2.convertScaleAbs(astronaut[y : y + 112, x : x + 112], alpha=1 - 0.15 * image, beta=8 * image)
+            cv2.imwrite(str(root / person / f"{person}_{image:04d}.png"), crop[..., ::-1])
+    return root
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.txt"
+    fold = "Ann\t1\t2\nBob\t1\t2\nAnn\t1\tBob\t1\nAnn\t2\tCid\t2\n"
+    other = "Ann\t2\t3\nCid\t1\t3\nBob\t3\tCid\t1\nAnn\t3\tBob\t2\n"
+    path.write_text(f"2\t2\n{fold}{other}")
+    return path
+
+
+def test_lfw_protocol_on_a_small_set(embedder, album_of_crops, pairs, tmp_path):
+    seen = []
+    found = lfw.evaluate(embedder, album_of_crops, pairs=pairs, cache=tmp_path / "cache", progress=seen.append)
+    assert found["accuracy"] == 1
+    assert found["EER"] == 0
+    assert found["AUC"] == 1
+    assert found["TAR@FMR=0.001"] is found["EDC efficiency"] is None
+    assert "at least 1,000 impostor comparisons" in next(m.note for m in found.measures if m.name == "EDC r")
+    assert found.counts == {
+        "images": 9,
+        "images missing": 0,
+        "genuine pairs": 4,
+        "impostor pairs": 4,
+        "pairs missing": 0,
+    }
+    assert sum(seen) == 9
+    assert json.loads(json.dumps(found.as_dict()))["model"] == embedder.fingerprint
+
+
+def test_lfw_from_a_tar_finds_its_list_beside_it(embedder, album_of_crops, pairs, tmp_path):
+    with tarfile.open(tmp_path / "crops.tar", "w") as tar:
+        tar.add(album_of_crops, "wrapped")
+    found = lfw.evaluate(embedder, tmp_path / "crops.tar", cache=tmp_path / "cache")
+    assert (found["accuracy"], found.counts["images"]) == (1, 9)
+
+
+def test_missing_and_unreadable_images_are_counted_and_named(embedder, album_of_crops, pairs, tmp_path):
+    root = tmp_path / "crops"
+    for path in album_of_crops.glob("*/*.png"):
+        (root / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (root / path.parent.name / path.name).write_bytes(path.read_bytes())
+    (root / "Ann" / "Ann_0003.png").unlink()
+    (root / "Cid" / "Cid_0002.png").write_bytes(b"no image")
+    found = lfw.evaluate(embedder, root, pairs=pairs, cache=tmp_path / "cache")
+    assert found.counts["images missing"] == 2
+    assert found.counts["pairs missing"] == 3
+    assert found.counts["genuine pairs"] + found.counts["impostor pairs"] == 5
+    assert found.failures["Ann/Ann_0003"] == "is not in the data"
+    assert found.failures["Cid/Cid_0002"] not in ("", "is not in the data")
+
+
+def test_lfw_without_list_or_without_its_images_is_refused(embedder, album_of_crops, tmp_path):
+    with pytest.raises(DataError, match="name the list of pairs"):
+        lfw.evaluate(embedder, album_of_crops)
+    (tmp_path / "pairs.txt").write_text("1 1\nEve 1 2\nEve 1 Fay 1\n")
+    with pytest.raises(DataError, match="holds no image pair"):
+        lfw.evaluate(embedder, album_of_crops, pairs=tmp_path / "pairs.txt")
+
+
+def test_embeddings_are_kept_and_used_again(embedder, album_of_crops, tmp_path):
+    folder, seen = ImageFolder.open(album_of_crops), []
+    made = embed(embedder, folder, tmp_path, seen.append)
+    again = embed(embedder, folder, tmp_path, seen.append)
+    np.testing.assert_array_equal(made.vectors, again.vectors)
+    assert again.model == embedder.fingerprint
+    assert sum(seen) == 9
+    embed(embedder, folder[np.arange(8)], tmp_path, seen.append)
+    assert sum(seen) == 17
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+@pytest.mark.parametrize("change", ["names", "model", "bytes"])
+def test_a_cache_that_was_changed_is_refused(embedder, album_of_crops, tmp_path, change):
+    folder = ImageFolder.open(album_of_crops)
+    made = embed(embedder, folder, tmp_path)
+    (file,) = tmp_path.glob("*.npz")
+    if change == "names":
+        features.write(file, folder.names[::-1], made)
+    elif change == "model":
+        features.write(file, folder.names, Embeddings(made.vectors, "another"))
+    else:
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError):
+        embed(embedder, folder, tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_said(embedder, album_of_crops, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="choose another cache"):
+        embed(embedder, ImageFolder.open(album_of_crops), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "end"),
+    [("linux", "XDG_CACHE_HOME", "magface"), ("win32", "LOCALAPPDATA", "magface"), ("darwin", "HOME", "Caches")],
+)
+def test_caches_lie_where_the_platform_wants_them(monkeypatch, tmp_path, platform, variable, end):
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert default_cache().is_relative_to(tmp_path)
+    assert end in default_cache().parts
+    assert default_cache().name == "embeddings"
+
+
+def test_scores_are_cosines_and_lower_magnitudes():
+    embeddings = Embeddings(np.array([[3, 4], [0, 2], [-3, -4]], np.float32))
+    first, second, same = np.array([0, 0]), np.array([1, 2]), np.array([True, False])
+    found = score(embeddings, first, second, same)
+    np.testing.assert_allclose(found.similarity, [0.8, -1.0], rtol=1e-6)
+    np.testing.assert_array_equal(found.quality, [2, 5])
+
+
+def test_every_pair_is_drawn_at_most_once_and_labelled_rightly():
+    label = np.repeat(np.arange(7), [1, 2, 3, 4, 5, 6, 7])
+    first, second, same = edc.draw(label, 30, 100, seed=0)
+    assert (first > second).all()
+    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == 130
+    np.testing.assert_array_equal(label[first] == label[second], same)
+    assert same.sum() == 30
+    for one, other in zip(edc.draw(label, 30, 100, seed=0), (first, second, same), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(edc.draw(label, 10**6, 10**6, seed=0)[0]) == 28 * 27 // 2
+
+
+@pytest.mark.parametrize("count", [2, 3, 1000, 3_000_000])
+def test_the_last_pairs_have_their_places(count):
+    last = count * (count - 1) // 2 - 1
+    i, j = edc._unranked(np.array([last, last - (count - 2)]))
+    assert (i.tolist(), j.tolist()) == ([count - 1] * 2, [count - 2, 0])
+
+
+def test_edc_reports_conditions(embedder, album_of_crops, tmp_path):
+    root = tmp_path / "people"
+    for number, path in enumerate(sorted(album_of_crops.glob("*/*.png"))):
+        (root / path.parent.name).mkdir(parents=True, exist_ok=True)
+        condition = "neutral" if number % 3 else "masked"
+        (root / path.parent.name / f"{condition}_{number}.png").write_bytes(path.read_bytes())
+    found = edc.evaluate(embedder, root, genuine=5, impostor=20, cache=tmp_path / "cache")
+    assert (found.counts["genuine pairs"], found.counts["impostor pairs"]) == (5, 20)
+    mean = (3 * found["mean magnitude masked"] + 6 * found["mean magnitude neutral"]) / 9
+    assert found["mean magnitude"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_edc_needs_two_people(embedder, album_of_crops, tmp_path):
+    alone = tmp_path / "alone"
+    (alone / "Ann").mkdir(parents=True)
+    for path in (album_of_crops / "Ann").iterdir():
+        (alone / "Ann" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="two people"):
+        edc.evaluate(embedder, alone)
+
+
+def test_degradation_counts_every_step(embedder, album_of_crops):
+    seen = []
+    found = degradation.evaluate(embedder, album_of_crops, faces=2, progress=seen.append)
+    assert found.counts["steps"] == 2 * 5 * 5
+    assert sum(seen) == 2 * 26
+    kinds = [found[f"falling steps, {name}"] for name in degradation.KINDS]
+    assert found["falling steps, all"] == pytest.approx(np.mean(kinds))
+    assert found == degradation.evaluate(embedder, album_of_crops, faces=2)
+    with pytest.raises(DataError, match="at least one face"):
+        degradation.evaluate(embedder, album_of_crops, faces=0)
+
+
+def test_toy_compares_with_the_list(embedder, album_of_crops, tmp_path):
+    files = sorted(album_of_crops.glob("Ann/*.png"))
+    for file in files:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    own, _ = embedder.embed_files(files)
+    features.write(tmp_path / "feat.list", [f"toy/{file.name}" for file in files], own)
+    assert official.evaluate(embedder, tmp_path)["Spearman"] == pytest.approx(1)
+    (tmp_path / files[0].name).unlink()
+    with pytest.raises(DataError, match="cannot be used"):
+        official.evaluate(embedder, tmp_path)
+
+
+def test_results_are_found_by_name():
+    result = Result("lfw", "f00d", (Measure("accuracy", 0.9),), {})
+    assert result["accuracy"] == 0.9
+    with pytest.raises(KeyError):
+        result["none"]
+
+
+def test_official_faces(embedder, toy):
+    found = official.evaluate(embedder, toy)
+    assert found["Spearman"] >= 0.8
+
+
+@pytest.mark.slow
+def test_official_lfw(embedder, data):
+    found = lfw.evaluate(embedder, data / "lfw_aligned.tar")
+    assert found["accuracy"] >= 0.993
+    assert found.counts["pairs missing"] == 0
