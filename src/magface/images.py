@@ -1,0 +1,272 @@
+"""Any photo a person has, as upright RGB; anything else as one clear sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+
+from magface.errors import ImageError
+from magface.types import U8
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".dib"}
+    | {".jp2", ".avif", ".heic", ".heif", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""Names by which `find` knows an image in a folder; `read` goes by the content alone."""
+
+MAX_PIXELS = 200_000_000
+
+# Only formats of photos: others would start programs (EPS) or match any bytes (TGA).
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+_ORIENTATION = 0x0112
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_opening = threading.Lock()
+
+# Pillow remarks on oddities of files that it then reads well; photos need no such remarks between a user's lines.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> U8:
+    """Read a photo; its content decides how, not its name.
+
+    Reads what Pillow reads, HEIC where `magface[heic]` is installed, and floating-point TIFF. The first frame of an
+    animation counts; transparent parts lie on white; 16-bit and floating-point values are scaled, not clipped.
+
+    Args:
+        path: an image file.
+        max_pixels: larger photos are refused before they are decoded.
+
+    Returns:
+        `(H, W, 3)` uint8 RGB, turned upright as its EXIF orientation says.
+
+    Raises:
+        ImageError: the file cannot be read, is no image, is damaged or incomplete, or is too large.
+
+    Example:
+        >>> read("no-such-photo.jpg")
+        Traceback (most recent call last):
+        ...
+        magface.errors.ImageError: cannot read no-such-photo.jpg (No such file or directory); check the path.
+    """
+    name = os.fspath(path)
+    try:
+        content = Path(name).read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(f"cannot read {name} ({_reason(error)}); check the path.") from error
+    return decode(content, name=name, max_pixels=max_pixels)
+
+
+def decode(content: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> U8:
+    """Decode the content of an image file, as `read` does.
+
+    Args:
+        content: of an image file.
+        name: what messages call it.
+        max_pixels: larger photos are refused before they are decoded.
+
+    Raises:
+        ImageError: see `read`.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (3, 2), 128).save(file, "PNG")
+        >>> decode(file.getvalue()).shape
+        (2, 3, 3)
+    """
+    if not content:
+        raise ImageError(f"{name} is empty; copy the photo again.")
+    try:
+        return _decoded(content, name, max_pixels)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image that can be read; save it as JPEG or PNG.") from error
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise ImageError(f"{name} is damaged or incomplete ({_reason(error)}); copy the photo again.") from error
+
+
+def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Image files among files and folders, each once, sorted.
+
+    A file that is named is taken whatever it is called. Folders are searched to the bottom, through links too, for
+    `EXTENSIONS`; hidden files and folders are left out, and so is a folder `crops` beside a `faces.parquet`, which an
+    earlier analysis wrote.
+
+    Args:
+        paths: files and folders.
+
+    Raises:
+        ImageError: a path does not exist, or a folder cannot be listed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("b.JPG", "a.png", "notes.txt", ".hidden.jpg"):
+        ...         Path(folder, name).touch()
+        ...     [path.name for path in find([folder])]
+        ['a.png', 'b.JPG']
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = _walk(path)
+        elif path.exists():
+            files = iter([path])
+        else:
+            raise ImageError(f"{path} does not exist; check the path.")
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
+        here = Path(place)
+        if here.resolve() in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        outputs = {"crops"} if "faces.parquet" in files else set()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in outputs)
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+                yield here / name
+
+
+def _unlisted(error: OSError) -> None:
+    raise ImageError(f"cannot list the folder {error.filename} ({_reason(error)}); check its permissions.") from error
+
+
+def _decoded(content: bytes, name: str, max_pixels: int) -> U8:
+    try:
+        photo = _opened(content, name)
+    except UnidentifiedImageError:
+        if content[:4] not in (b"II*\0", b"MM\0*"):
+            raise
+        return _scientific_tiff(content, name, max_pixels)
+    with photo:
+        _check_size(photo.width, photo.height, name, max_pixels)
+        if photo.format in ("JPEG", "MPO") and photo.mode in ("RGB", "L") and _is_complete_jpeg(content):
+            turn = _orientation(photo)
+            flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+            if pixels is not None:
+                return _upright(pixels, turn)
+        photo.load()
+        return _upright(_rgb(photo), _orientation(photo))
+
+
+def _opened(content: bytes, name: str) -> Image.Image:
+    """Header of an image. The limit of Pillow gives way to our own, which is checked next."""
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
+        _register_heic(name)
+    formats = (*_FORMATS, "HEIF") if "HEIF" in Image.OPEN else _FORMATS
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(content), formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _register_heic(name: str) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise ImageError(f"{name} is a HEIC photo; pip install magface[heic] to read it.") from error
+    register_heif_opener()
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels, more than the limit of {max_pixels}; "
+            "make it smaller, or raise max_pixels if you trust the file."
+        )
+
+
+def _is_complete_jpeg(content: bytes) -> bool:
+    """Whether a JPEG's pixels reach their end marker; OpenCV may fill up in silence what is missing.
+
+    The end marker cannot occur inside coded pixels, but does in thumbnails and behind the image, so it is looked for
+    after the header's segments.
+    """
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] != b"\xda":
+        filler = content[place + 1 : place + 2] == b"\xff"
+        place += 1 if filler else 2 + int.from_bytes(content[place + 2 : place + 4])
+    return content.find(b"\xff\xd9", place) >= 0
+
+
+def _orientation(photo: Image.Image) -> int:
+    try:
+        return int(photo.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF does not spoil the pixels
+        return 1
+
+
+def _upright(pixels: U8, orientation: int) -> U8:
+    """Undo an EXIF orientation: 1 to 8, anything else counts as 1."""
+    if orientation in (5, 6, 7, 8):
+        pixels = cv2.transpose(pixels)
+    flips = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
+    return cv2.flip(pixels, flips[orientation]) if orientation in flips else pixels
+
+
+def _rgb(photo: Image.Image) -> U8:
+    if photo.mode.startswith(("I", "F")):
+        return _eight_bits(np.asarray(photo))
+    if photo.has_transparency_data:
+        photo = photo.convert("RGBA")
+        paper = Image.new("RGBA", photo.size, "white")
+        photo = Image.alpha_composite(paper, photo)
+    return np.array(photo.convert("RGB"))
+
+
+def _eight_bits(values: NDArray[Any]) -> U8:
+    """`(H, W, 3)` uint8 of `(H, W)` or `(H, W, C)` values of another type.
+
+    16 bits go by their full range; others by the narrowest usual range that holds them (1 for floats, 255, 65535), or
+    by their largest value. Negative values and NaN are black.
+    """
+    scaled = np.nan_to_num(values.astype(np.float32), posinf=0.0)
+    peak = scaled.max(initial=0)
+    sixteen_bits = values.dtype.kind == "u" and values.dtype.itemsize == 2
+    usual = [65535] if sixteen_bits else [1, 255, 65535] if values.dtype.kind == "f" else [255, 65535]
+    full = next((level for level in usual if peak <= level), peak)
+    grey = np.clip(scaled * (255 / full) + 0.5, 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2) if grey.ndim == 2 else np.ascontiguousarray(grey[..., :3])
+
+
+def _scientific_tiff(content: bytes, name: str, max_pixels: int) -> U8:
+    """A TIFF that Pillow does not know, such as one of floating-point colours, by OpenCV."""
+    directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+    file = io.BytesIO(content)
+    file.seek(directory.next)
+    directory.load(file)
+    width, height = (directory.get(tag) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+    if not width or not height:
+        raise UnidentifiedImageError
+    _check_size(width, height, name, max_pixels)
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise UnidentifiedImageError
+    if values.ndim == 3:
+        values = values[..., 2::-1]
+    return _upright(_eight_bits(values), directory.get(_ORIENTATION, 1))
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0] or type(error).__name__
+    return text.removesuffix(".")
