@@ -75,14 +75,11 @@ def tar_measure(point: OperatingPoint) -> Measure:
     name = f"TAR@FMR={point.fmr:g}"
     if point.threshold is None:
         return Measure(name, None, note=point.reason)
-    note = f"cosine >= {point.threshold:.4f}; {point.accepted:,} of {point.impostor:,} impostors accepted"
+    note = f"cosine >= {point.threshold:.4f}: {point.accepted:,} of {point.impostor:,} impostors"
     return Measure(name, point.tar, point.interval, note)
 
 
-def edc_measures(found: Efficiency | None, reason: str) -> tuple[Measure, Measure]:
-    """Error versus discard: r and efficiency, or `reason` where there is neither."""
-    if found is None or found.efficiency is None:
-        note = reason or f"{found.errors if found else 0:,} of {found.pairs if found else 0:,} genuine pairs are wrong"
-        return Measure("EDC r", None, note=note), Measure("EDC efficiency", None, note=note)
-    note = f"{found.errors:,} errors in {found.pairs:,} genuine pairs, 0 to 30 % discarded"
+def edc_measures(found: Efficiency) -> tuple[Measure, Measure]:
+    """Error versus discard: r and efficiency."""
+    note = f"{found.errors:,} of {found.pairs:,} genuine pairs wrong"
     return Measure("EDC r", found.r, note=note), Measure("EDC efficiency", found.efficiency, found.interval, note)

@@ -48,12 +48,13 @@ def measures(scores: Scores, fmr: float = FMR) -> tuple[Measure, ...]:
     """
     genuine, impostor = scores.similarity[scores.same], scores.similarity[~scores.same]
     point = verification.tar_at_fmr(genuine, impostor, fmr)
-    discard = (
-        None if point.threshold is None else quality.efficiency(genuine, scores.quality[scores.same], point.threshold)
-    )
+    if point.threshold is None:
+        discard = Measure("EDC r", None, note=point.reason), Measure("EDC efficiency", None, note=point.reason)
+    else:
+        discard = edc_measures(quality.efficiency(genuine, scores.quality[scores.same], point.threshold))
     return (
         tar_measure(point),
         number("EER", verification.eer(genuine, impostor)),
         number("AUC", verification.auc(genuine, impostor)),
-        *edc_measures(discard, point.reason),
+        *discard,
     )
