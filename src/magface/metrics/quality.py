@@ -173,7 +173,7 @@ def edc_repicked(
     ordered = np.sort(np.concatenate([genuine_q, impostor_q]))
     rates = []
     for level in levels:
-        lowest = ordered[min(int(level * len(ordered)), len(ordered) - 1)]
+        lowest = ordered[min(int(level * len(ordered) + 1e-9), len(ordered) - 1)]
         kept, others = genuine_score[genuine_q >= lowest], impostor_score[impostor_q >= lowest]
         threshold = threshold_at_fmr(others, fmr) if len(others) else None
         rates.append(np.nan if threshold is None or len(kept) == 0 else np.mean(kept < threshold))
