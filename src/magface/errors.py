@@ -25,3 +25,7 @@ class DataError(MagfaceError):
 
 class EngineError(MagfaceError):
     """No engine can run the model with the options given."""
+
+
+class TrainingError(MagfaceError):
+    """A training run cannot go on."""

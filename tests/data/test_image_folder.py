@@ -69,7 +69,7 @@ def test_table_filters_and_names(root, tmp_path):
     assert faces.people == ("x",)
     assert faces.suspect.tolist() == [True, False]
     assert faces.sources.tolist() == ["web", "film"]
-    assert faces.failures == (("no/1.jpg", "is in the table but not in the data"),)
+    assert faces.failures == (("no/1.jpg", "no/1.jpg is in the table but not in the data; copy it there."),)
 
 
 def test_subsets_relabel_and_at_least_counts_what_is_not_suspect(root):

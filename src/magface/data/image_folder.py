@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import tarfile
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from magface import images
 from magface.errors import DataError, ImageError
 from magface.types import U8
 
@@ -48,7 +47,7 @@ class ImageFolder:
         sources: `(N,)` strings from the table, `""` without one.
         suspect: `(N,)` bool from the table: the label or the crop may be wrong; False without one.
         digests: N hex sha256 of the files, which tell one data set from another.
-        failures: `(name, reason)` of every image that was left out.
+        failures: name of every image that was left out, and a sentence that says why.
     """
 
     names: tuple[str, ...]
@@ -74,10 +73,12 @@ class ImageFolder:
         """
         found = dict(sorted(_find(Path(root))))
         rows = _read_table(Path(table)) if table is not None else {name: {} for name in found}
-        failures = [(name, "is in the table but not in the data") for name in rows if name not in found]
+        failures = [
+            (name, f"{name} is in the table but not in the data; copy it there.") for name in rows if name not in found
+        ]
         wanted = sorted(rows.keys() & found.keys())
         with ThreadPoolExecutor() as pool:
-            checked = dict(zip(wanted, pool.map(_check, [found[name] for name in wanted]), strict=True))
+            checked = dict(zip(wanted, pool.map(lambda name: _check(name, found[name]), wanted), strict=True))
         failures += [(name, reason) for name, (_, reason) in checked.items() if reason]
         names = [name for name in wanted if not checked[name][1]]
         if not names:
@@ -126,12 +127,12 @@ class ImageFolder:
         """One crop, `(112, 112, 3)` uint8 RGB.
 
         Raises:
-            ImageError: the file was changed since it was checked.
+            ImageError: the file was changed or lost since it was checked.
         """
         try:
-            return _decode(self._places[index].read())
-        except (ImageError, OSError) as error:
-            raise ImageError(f"{self.names[index]} {error}; it was changed while in use.") from error
+            return _decode(self._places[index].read(), self.names[index])
+        except OSError as error:
+            raise ImageError(f"{self.names[index]} cannot be read any more ({error.strerror}).") from error
 
     def at_least(self, images: int) -> ImageFolder:
         """Only people with so many images, not counting suspect ones."""
@@ -187,29 +188,28 @@ def _read_table(path: Path) -> dict[str, dict[str, str]]:
     return {row["path"]: row for row in rows}
 
 
-def _check(place: _Place) -> tuple[str, str]:
+def _check(name: str, place: _Place) -> tuple[str, str]:
     """Digest of a file, and what is wrong with it, or nothing."""
     try:
-        data = place.read()
-        _decode(data)
-    except (ImageError, OSError) as error:
+        content = place.read()
+        _decode(content, name)
+    except ImageError as error:
         return "", str(error)
-    return hashlib.sha256(data).hexdigest(), ""
+    except OSError as error:
+        return "", f"{name} cannot be read ({error.strerror})."
+    return hashlib.sha256(content).hexdigest(), ""
 
 
-def _decode(data: bytes) -> U8:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.size != (SIDE, SIDE):
-                width, height = image.size
-                raise ImageError(f"is {width}x{height}; crops are {SIDE}x{SIDE}, aligned to the template")
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError("is not a whole image") from error
+def _decode(content: bytes, name: str) -> U8:
+    crop = images.decode(content, name=name)
+    if crop.shape != (SIDE, SIDE, 3):
+        height, width, _ = crop.shape
+        raise ImageError(f"{name} is {width}x{height}; align faces to {SIDE}x{SIDE} crops first.")
+    return crop
 
 
 def _examples(failures: list[tuple[str, str]]) -> str:
-    return f" ({len(failures)} left out, the first: {failures[0][0]} {failures[0][1]})" if failures else ""
+    return f" ({len(failures)} left out, the first because {failures[0][1].rstrip('.')})" if failures else ""
 
 
 def _uniform(text: str) -> float:

@@ -1,0 +1,196 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from magface.data.degradations import NAMES
+from magface.errors import DataError, ModelError
+from magface.train import checkpoint, loop
+from magface.train.config import Data, Degradation, Distillation, Loss, Optimization, Recipe
+from magface.train.finetune import class_centres, distillation, finetune, training_images
+from magface.train.views import to_network
+
+FROZEN = Recipe(
+    backbone="toy",
+    data=Data(min_images=5, validation=0.0),
+    degradation=Degradation(views=8),
+    loss=Loss(l_a=2, u_a=20),
+    optimization=Optimization(epochs=60, batch=48, learning_rate=1e-2, weight_decay=0.0, save_every=1000),
+)
+ONCE = Optimization(epochs=1, batch=48, learning_rate=1e-3)
+
+
+def losses(out):
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def embed(network, images):
+    with torch.no_grad():
+        return network(to_network(torch.from_numpy(np.stack(images))))
+
+
+@pytest.fixture(scope="module")
+def trained(toy_faces, toy_network, tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("run")
+    network = toy_network()
+    finetune(FROZEN, network, toy_faces, out)
+    return network, out
+
+
+def test_loss_falls_and_the_checkpoint_holds_the_network(trained):
+    network, out = trained
+    curve = losses(out)
+    assert len(curve) == 60 * 3
+    assert np.mean(curve[-9:]) < 0.95 * np.mean(curve[:9])
+    state = checkpoint.load(out / "checkpoint.pt")
+    assert state["backbone"] == "toy"
+    assert all(torch.equal(value, state["model"][name]) for name, value in network.state_dict().items())
+
+
+def magnitudes(network, toy_face, name, strengths):
+    """Mean magnitude of unseen images of the training people at each strength."""
+    images = [toy_face(person, 50) for person in range(12)]
+    series = (
+        [NAMES[name](image, strength, np.random.default_rng(i)) for i, image in enumerate(images)]
+        for strength in strengths
+    )
+    return [embed(network, degraded).norm(dim=1).mean().item() for degraded in series]
+
+
+@pytest.mark.parametrize(
+    "name", ["darkness", "overexposure", "low_contrast", "gaussian_blur", "motion_blur", "shot_noise"]
+)
+def test_magnitude_follows_the_strength_of_a_degradation(trained, toy_face, name):
+    found = magnitudes(trained[0], toy_face, name, (0.0, 0.25, 0.5, 0.75, 1.0))
+    assert found == sorted(found, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["sunglasses", "mask", "patch", "truncation", "misalignment", "rotation"])
+def test_magnitude_falls_for_hidden_and_moved_faces(trained, toy_face, name):
+    clean, full = magnitudes(trained[0], toy_face, name, (0.0, 1.0))
+    assert full < 0.95 * clean
+
+
+def test_frozen_direction_stays(trained, toy_network, toy_face):
+    images = [toy_face(person, 60) for person in range(12)]
+    before, after = embed(toy_network(), images), embed(trained[0], images)
+    torch.testing.assert_close(F.normalize(before), F.normalize(after), atol=1e-6, rtol=0)
+    assert not torch.allclose(before.norm(dim=1), after.norm(dim=1), rtol=0.01)
+
+
+def test_frozen_direction_with_new_degradations_each_epoch(toy_faces, toy_network, tmp_path):
+    recipe = replace(FROZEN, degradation=Degradation(), optimization=ONCE)
+    network = toy_network()
+    finetune(recipe, network, toy_faces, tmp_path)
+    start = toy_network()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, start.state_dict()[name]) != name.startswith("branch."), name
+
+
+def test_free_direction_with_distillation(toy_faces, toy_network, tmp_path):
+    recipe = replace(
+        FROZEN,
+        direction="free",
+        fixed=("stem.*",),
+        degradation=Degradation(),
+        distillation=Distillation(teacher=60, clean=100, repulsion=100),
+        loss=Loss(l_a=2, u_a=20, centres="learned", detach_direction=True),
+        optimization=replace(ONCE, epochs=8),
+    )
+    network = toy_network(branched=False)
+    finetune(recipe, network, toy_faces, tmp_path)
+    start = toy_network(branched=False).state_dict()
+    assert torch.equal(network.state_dict()["stem.1.weight"], start["stem.1.weight"])
+    assert torch.equal(network.state_dict()["norm.running_mean"], start["norm.running_mean"])
+    assert not torch.equal(network.state_dict()["fc.weight"], start["fc.weight"])
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    parts = ("identity", "penalty", "teacher", "clean", "repulsion")
+    for line in lines:
+        assert line["loss"] == pytest.approx(sum(line[name] for name in parts), rel=1e-5)
+    assert np.mean([line["loss"] for line in lines[-3:]]) < np.mean([line["loss"] for line in lines[:3]])
+
+
+@pytest.mark.parametrize("settings", [Degradation(), Degradation(views=2)])
+def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp_path, settings, monkeypatch):
+    recipe = replace(FROZEN, degradation=settings, optimization=replace(ONCE, epochs=2, save_every=2))
+
+    def weights(out):
+        return checkpoint.load(finetune(recipe, toy_network(), toy_faces, out))["model"].values()
+
+    expected = weights(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_descend", fail_at_step(4, loop._descend))
+        with pytest.raises(KeyError):
+            weights(tmp_path / "parts")
+    assert checkpoint.load(tmp_path / "parts/checkpoint.pt")["step"] == 4
+    resumed = weights(tmp_path / "parts")
+    assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
+
+
+def fail_at_step(last, descend):
+    def failing(*arguments):
+        if arguments[5] == last:
+            raise KeyError("as if killed")
+        descend(*arguments)
+
+    return failing
+
+
+def test_workers_do_not_change_the_result(toy_faces, toy_network, tmp_path):
+    recipe = replace(FROZEN, degradation=Degradation(), optimization=ONCE)
+    finetune(recipe, toy_network(), toy_faces, tmp_path / "one")
+    finetune(replace(recipe, optimization=replace(ONCE, workers=3)), toy_network(), toy_faces, tmp_path / "three")
+    assert losses(tmp_path / "one") == losses(tmp_path / "three")
+
+
+def test_class_centres_are_weighted_by_the_squared_magnitude():
+    x = np.array([[3, 0], [0, 1], [0, 5], [7, 7]], np.float32)
+    labels, suspect = np.array([0, 0, 1, 1]), np.array([False, False, False, True])
+    found = class_centres(x, labels, suspect)
+    expected = np.array([9, 1]) / np.hypot(9, 1)
+    np.testing.assert_allclose(found, [expected, [0, 1]], atol=1e-6)
+
+
+def test_distillation_terms_against_plain_loops():
+    torch.manual_seed(0)
+    x, teacher, labels = torch.randn(6, 4), torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
+    clean = torch.arange(6) < 3
+    found = distillation(Distillation(teacher=2, clean=3, repulsion=5, above=0.1), x, teacher, labels, clean)
+    away = [1 - F.cosine_similarity(x[i], teacher[i], dim=0).item() for i in range(6)]
+    pairs = [
+        max(0.0, F.cosine_similarity(x[i], x[j], dim=0).item() - 0.1) ** 2
+        for i in range(6)
+        for j in range(6)
+        if labels[i] != labels[j]
+    ]
+    assert found["teacher"].item() == pytest.approx(2 * np.mean(away), rel=1e-5)
+    assert found["clean"].item() == pytest.approx(3 * np.mean(away[:3]), rel=1e-5)
+    assert found["repulsion"].item() == pytest.approx(5 * np.mean(pairs), rel=1e-5)
+
+
+def test_validation_people_and_suspect_images_do_not_train(toy_faces):
+    recipe = Recipe(data=Data(min_images=12, validation=0.4), optimization=Optimization(batch=4))
+    marked = replace(toy_faces, suspect=np.arange(len(toy_faces)) == 0)
+    train = training_images(recipe, marked)
+    assert marked.people[0] not in train.people
+    assert not set(train.people) & set(marked.split(0.4)[1].people)
+    more = training_images(replace(recipe, data=Data(min_images=11, validation=0.0)), marked)
+    assert marked.names[0] not in more.names
+    with_suspect = training_images(replace(recipe, data=Data(min_images=11, validation=0.0, suspect=True)), marked)
+    assert marked.names[0] in with_suspect.names
+
+
+def test_what_does_not_fit_is_said(toy_faces, toy_network, tmp_path):
+    with pytest.raises(DataError, match="less than one batch"):
+        finetune(replace(FROZEN, data=Data(min_images=99)), toy_network(), toy_faces, tmp_path)
+    with pytest.raises(ModelError, match="no magnitude branch"):
+        finetune(FROZEN, toy_network(branched=False), toy_faces, tmp_path)
+    free = replace(FROZEN, direction="free", degradation=Degradation(), fixed=("blocks.*",))
+    with pytest.raises(DataError, match=r"blocks\.\*"):
+        finetune(free, toy_network(), toy_faces, tmp_path)
+    with pytest.raises(DataError, match="0 < l_a < u_a"):
+        finetune(replace(FROZEN, loss=Loss(l_a=20, u_a=5)), toy_network(), toy_faces, tmp_path)
