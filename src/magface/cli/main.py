@@ -1,0 +1,98 @@
+"""`magface`: finds the command, and turns what can go wrong into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from magface.errors import MagfaceError
+
+COMMANDS = ("analyze", "embed", "verify", "quality", "finetune", "evaluate", "export")
+
+
+class _Commands(TyperGroup):
+    """Commands by name; only the file of the one that is asked for is imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        function = getattr(importlib.import_module(f"magface.cli.{cmd_name}"), cmd_name)
+        text = inspect.getdoc(function).replace(r"\b", "\b")  # docstrings are raw; click wants the control character
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
+        one.command(cmd_name, help=text)(function)
+        return typer.main.get_command(one)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from magface import __version__
+
+        typer.echo(f"magface {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Who is in a photo, and how far to trust the answer.
+
+    Exit codes: 0 done (verify: match), 1 done but some photos could not be read (verify: no match), 2 nothing done
+    because of what the message says, 130 stopped.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: without the name of the program; `None` takes those of the process.
+    """
+    try:
+        typer.main.get_command(app)(arguments, prog_name="magface")
+        _flush()
+    except SystemExit as end:
+        _flush()
+        sys.exit(end.code)
+    except MagfaceError as error:
+        print(f"magface: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("magface: the disk is full; make room and run again.", file=sys.stderr)
+        sys.exit(2)
+
+
+def _flush() -> None:
+    """Write what is left of the output; a reader that has gone, as in `magface quality ... | head`, is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

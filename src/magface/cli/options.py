@@ -1,0 +1,76 @@
+"""Options and the progress bar that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from magface.recognizer import Recognizer
+
+
+class EngineChoice(StrEnum):
+    """What runs the network."""
+
+    auto = "auto"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+    torch = "torch"
+
+
+class Format(StrEnum):
+    """How to print the result."""
+
+    text = "text"
+    json = "json"
+
+
+Photos = Annotated[list[Path], typer.Argument(help="Photos, and folders that are searched for photos.")]
+Model = Annotated[Path | None, typer.Option(help="Model file; the one that ships with the package if not given.")]
+Detector = Annotated[
+    Path | None, typer.Option(help="Detector: an .onnx file of the YuNet family, or a .py file (which is run).")
+]
+Engine = Annotated[EngineChoice, typer.Option(help="What runs the network.")]
+Output = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+Aligned = Annotated[bool, typer.Option("--aligned", help="The images are aligned 112x112 crops: look for no faces.")]
+
+
+def recognizer(model: Path | None, detector: Path | None, engine: EngineChoice) -> Recognizer:
+    """The recognizer of a command's options."""
+    from magface.recognizer import Recognizer
+
+    return Recognizer(model, detector, engine.value)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Progress bar on stderr, where that is a terminal, with speed and room for a count of faces."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TaskProgressColumn(show_speed=True),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar

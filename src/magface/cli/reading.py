@@ -1,0 +1,114 @@
+"""Faces of many photos for the commands that need no folder of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from magface.cli import options
+from magface.errors import DataError
+
+if TYPE_CHECKING:
+    from magface.models.card import Card
+    from magface.recognizer import Recognizer
+    from magface.types import Embeddings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """Faces of many photos.
+
+    Attributes:
+        names: of the faces: the path of the photo and, where it has several, `#1`, `#2`, ... from the left.
+        embeddings: one for each name.
+        card: of the model.
+        failures: `(path, reason)` of photos that could not be read.
+        empty: photos in which no face was found.
+        total: photos that were asked for.
+    """
+
+    names: list[str]
+    embeddings: Embeddings
+    card: Card
+    failures: list[tuple[Path, str]]
+    empty: list[Path]
+    total: int
+
+    def finish(self) -> None:
+        """Say on stderr what is missing, and exit with the code for it.
+
+        Raises:
+            typer.Exit: with code 1 if some photos could not be read, 2 if none could.
+        """
+        if self.empty:
+            more = ", ..." if len(self.empty) > 3 else ""
+            names = ", ".join(map(str, self.empty[:3]))
+            typer.echo(f"magface: no face in {len(self.empty)} of {self.total} photos: {names}{more}", err=True)
+        fail(self.failures, self.total)
+
+
+def read(
+    photos: Sequence[Path], aligned: bool, model: Path | None, detector: Path | None, engine: options.EngineChoice
+) -> Read:
+    """Find and embed the faces of photos, or embed crops, under a progress bar."""
+    from magface import images
+
+    paths = images.find(photos)
+    if not paths:
+        raise DataError("there is no photo to read; name image files or a folder that holds some.")
+    return (
+        _read_crops(paths, model, engine)
+        if aligned
+        else _read_photos(paths, options.recognizer(model, detector, engine))
+    )
+
+
+def _read_crops(paths: Sequence[Path], model: Path | None, engine: options.EngineChoice) -> Read:
+    from magface.embedder import Embedder
+
+    embedder = Embedder(model, engine=engine.value)
+    with options.progress() as bar:
+        task = bar.add_task("Embedding", total=len(paths), note="")
+        embeddings, failures = embedder.embed_files(paths, progress=lambda done: bar.advance(task, done))
+    failed = {path for path, _ in failures}
+    names = [str(path) for path in paths if path not in failed]
+    return Read(names, embeddings, embedder.card, failures, [], len(paths))
+
+
+def _read_photos(paths: Sequence[Path], recognizer: Recognizer) -> Read:
+    import numpy as np
+
+    from magface.types import Embeddings
+
+    names, vectors, failures, empty = [], [], [], []
+    with options.progress() as bar:
+        task = bar.add_task("Reading photos", total=len(paths), note="")
+        for photo in recognizer.stream(paths):
+            if photo.error:
+                failures.append((photo.path, photo.error))
+            elif not photo.faces:
+                empty.append(photo.path)
+            several = len(photo.faces) > 1
+            names += [f"{photo.path}#{i}" if several else str(photo.path) for i in range(1, len(photo.faces) + 1)]
+            vectors += [face.embedding for face in photo.faces]
+            bar.update(task, advance=1, note=f"{len(names)} faces")
+    rows = np.array(vectors, np.float32).reshape(-1, recognizer.card.embedding_size)
+    embeddings = Embeddings(rows, recognizer.embedder.fingerprint)
+    return Read(names, embeddings, recognizer.card, failures, empty, len(paths))
+
+
+def fail(failures: Sequence[tuple[object, str]], total: int) -> None:
+    """Say on stderr which photos could not be read, and exit with the code for it if there are any.
+
+    Raises:
+        typer.Exit: with code 1 if some of the photos could not be read, 2 if none could.
+    """
+    for _, reason in failures:
+        typer.echo(f"magface: {reason}", err=True)
+    if failures:
+        typer.echo(f"magface: {len(failures)} of {total} photos could not be read.", err=True)
+        raise typer.Exit(2 if len(failures) == total else 1)

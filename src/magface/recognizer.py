@@ -1,0 +1,322 @@
+"""Photos in, faces with embeddings and qualities out: the one path that every command takes."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from magface import align, detect, geometry, images
+from magface.detect import Detector
+from magface.embedder import Embedder
+from magface.engines import EngineName
+from magface.errors import MagfaceError, NoFaceError
+from magface.models.card import Card, Threshold
+from magface.quality import calibration
+from magface.types import F32, U8, Face
+
+Path_ = str | os.PathLike[str]
+
+PORTRAIT = 224
+_MARGIN = 1.6
+_TOGETHER = 8
+_PIXELS = 16_000_000
+_READERS = 2
+_AHEAD = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecognizedFace:
+    """A face of a photo and what the model reads from it.
+
+    Attributes:
+        face: where it is, as the detector found it.
+        crop: `(112, 112, 3)` uint8 RGB, aligned: what the network saw.
+        portrait: `(S, S, 3)` uint8 RGB, S <= 224: a wider, unaligned cut of the photo, to look at.
+        embedding: `(D,)` float32, raw.
+        magnitude: of the embedding, >= 0.
+        score: quality, 0 to 100, from the magnitude as the model's card says.
+        percentile: share in percent of the card's reference faces that are worse, 0 to 100.
+    """
+
+    face: Face
+    crop: U8
+    portrait: U8
+    embedding: F32
+    magnitude: float
+    score: float
+    percentile: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Photo:
+    """A photo that was read, or the reason why it could not be.
+
+    Attributes:
+        path: as it was given.
+        faces: from left to right.
+        error: reason in one sentence; empty when it could be read.
+    """
+
+    path: Path
+    faces: tuple[RecognizedFace, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verification:
+    """Are two faces one person?
+
+    Attributes:
+        a: face of the first photo that was compared.
+        b: face of the second photo.
+        faces_a: all faces of the first photo, from left to right.
+        faces_b: all faces of the second photo.
+        cosine: similarity of their directions, -1 to 1.
+        threshold: of the model's card: cosine at a false match rate, and the comparisons behind it.
+    """
+
+    a: RecognizedFace
+    b: RecognizedFace
+    faces_a: tuple[RecognizedFace, ...]
+    faces_b: tuple[RecognizedFace, ...]
+    cosine: float
+    threshold: Threshold
+
+    @property
+    def match(self) -> bool:
+        """Whether the cosine reaches the threshold."""
+        return self.cosine >= self.threshold.cosine
+
+    @property
+    def score(self) -> float:
+        """Quality of the worse of the two faces, 0 to 100: what the comparison can be trusted by."""
+        return min(self.a.score, self.b.score)
+
+
+class Recognizer:
+    """Detector, alignment and network in one.
+
+    Args:
+        model: an `.onnx` file with a card; `None` is the model that ships with the package.
+        detector: a `Detector`, or a file as in `detect.load`; `None` is YuNet.
+        engine: that runs the network, see `engines.load`.
+
+    Attributes:
+        embedder: the network.
+        detector: finds the faces.
+
+    Raises:
+        ModelError: a model is missing, damaged or has no card.
+        EngineError: the engine cannot be used.
+
+    Example:
+        >>> from skimage import data
+        >>> [face] = Recognizer().faces(data.astronaut())
+        >>> face.embedding.shape, 0 <= face.score <= 100
+        ((128,), True)
+    """
+
+    def __init__(
+        self, model: Path_ | None = None, detector: Detector | Path_ | None = None, engine: EngineName = "auto"
+    ) -> None:
+        self.embedder = Embedder(None if model is None else Path(model), engine=engine)
+        self.detector = _detector(detector)
+
+    @property
+    def card(self) -> Card:
+        """Card of the model."""
+        return self.embedder.card
+
+    def faces(self, photo: Path_ | U8) -> list[RecognizedFace]:
+        """Every face of one photo, from left to right; empty where there is none.
+
+        Args:
+            photo: a file, or `(H, W, 3)` uint8 RGB, upright.
+
+        Raises:
+            ImageError: the file is not a readable image.
+        """
+        image = photo if isinstance(photo, np.ndarray) else images.read(photo)
+        [found] = self.detector.detect([image])
+        draft = _Draft(Path(), _cuts(image, found))
+        if draft.cuts:
+            draft.vectors.extend(self.embedder.embed(np.stack([cut.crop for cut in draft.cuts])).vectors)
+        return list(draft.photo(self.card).faces)
+
+    def verify(
+        self, a: Path_ | U8, b: Path_ | U8, *, fmr: float = 1e-3, face_a: int | None = None, face_b: int | None = None
+    ) -> Verification:
+        """Compare a face of one photo with a face of another.
+
+        Args:
+            a: a file, or `(H, W, 3)` uint8 RGB, upright.
+            b: likewise.
+            fmr: false match rate to decide at, one of the model's card.
+            face_a: which face of `a`, 0 for the leftmost; `None` for the largest.
+            face_b: which face of `b`.
+
+        Raises:
+            ImageError: a file is not a readable image.
+            NoFaceError: a photo has no face, or not the one that was asked for.
+            ModelError: the card has no threshold at `fmr`.
+        """
+        threshold = self.card.threshold(fmr)
+        faces_a, faces_b = self.faces(a), self.faces(b)
+        one, other = _choose(faces_a, face_a, a), _choose(faces_b, face_b, b)
+        cosine = float(geometry.cosine(one.embedding, other.embedding))
+        return Verification(one, other, tuple(faces_a), tuple(faces_b), cosine, threshold)
+
+    def stream(self, paths: Iterable[Path_]) -> Iterator[Photo]:
+        """Read many photos: files are decoded and faces embedded while others are detected.
+
+        A bounded number of photos is in memory at any time. A photo that cannot be read comes with its `error`.
+
+        Returns:
+            One `Photo` for each path, in order.
+        """
+        pending: deque[_Draft] = deque()
+        for vector in self.embedder.stream(self._crops(paths, pending)):
+            while pending[0].complete:
+                yield pending.popleft().photo(self.card)
+            pending[0].vectors.append(vector)
+        while pending:
+            yield pending.popleft().photo(self.card)
+
+    def _crops(self, paths: Iterable[Path_], pending: deque[_Draft]) -> Iterator[U8]:
+        """Aligned crops of all photos in order; each photo is put into `pending` before its crops come."""
+        for group in _groups(_read_ahead(paths)):
+            found = iter(self.detector.detect([image for _, image in group if not isinstance(image, str)]))
+            drafts = [
+                _draft(path, image, next(found) if isinstance(image, np.ndarray) else []) for path, image in group
+            ]
+            pending.extend(drafts)
+            yield from [cut.crop for draft in drafts for cut in draft.cuts]
+
+
+@dataclass(slots=True, eq=False)
+class _Cut:
+    face: Face
+    crop: U8
+    portrait: U8
+
+
+@dataclass(slots=True, eq=False)
+class _Draft:
+    """A photo whose embeddings are on their way."""
+
+    path: Path
+    cuts: list[_Cut] = field(default_factory=list)
+    error: str = ""
+    vectors: list[F32] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.vectors) == len(self.cuts)
+
+    def photo(self, card: Card) -> Photo:
+        faces = []
+        for cut, vector in zip(self.cuts, self.vectors, strict=True):
+            a = float(geometry.magnitude(vector))
+            quality = float(calibration.score(a, card)), float(calibration.percentile(a, card))
+            faces.append(RecognizedFace(cut.face, cut.crop, cut.portrait, vector, a, *quality))
+        return Photo(self.path, tuple(faces), self.error)
+
+
+def _detector(detector: Detector | Path_ | None) -> Detector:
+    if detector is None:
+        return detect.load()
+    return detect.load(Path(detector)) if isinstance(detector, str | os.PathLike) else detector
+
+
+def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: Path_ | U8) -> RecognizedFace:
+    """The face of that index, or the largest."""
+    name = "the photo" if isinstance(photo, np.ndarray) else os.fspath(photo)
+    if not faces:
+        raise NoFaceError(f"no face was found in {name}; take a photo in which the face is larger or clearer.")
+    if index is None:
+        return max(faces, key=lambda face: face.face.size)
+    if not 0 <= index < len(faces):
+        raise NoFaceError(f"{name} has no face {index + 1}; it has {len(faces)}, counted from the left.")
+    return faces[index]
+
+
+def _draft(path: Path, image: U8 | str, faces: Sequence[Face]) -> _Draft:
+    if isinstance(image, str):
+        return _Draft(path, error=image)
+    try:
+        return _Draft(path, _cuts(image, faces))
+    except MagfaceError as error:
+        return _Draft(path, error=str(error))
+
+
+def _cuts(image: U8, faces: Sequence[Face]) -> list[_Cut]:
+    """Cuts of the faces from left to right."""
+    ordered = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
+    return [_Cut(face, align.crop(image, face.landmarks), portrait(image, face)) for face in ordered]
+
+
+def portrait(image: U8, face: Face) -> U8:
+    """Square around a face with some of what surrounds it, kept inside the photo.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        face: of that photo.
+
+    Returns:
+        `(S, S, 3)` uint8, S <= 224, and smaller where the face is; never enlarged.
+
+    Example:
+        >>> face = Face(np.array([40, 40, 80, 90], np.float32), np.zeros((5, 2), np.float32), 0.9)
+        >>> portrait(np.zeros((100, 200, 3), np.uint8), face).shape
+        (80, 80, 3)
+    """
+    height, width = image.shape[:2]
+    side = int(np.clip(round(face.size * _MARGIN), 1, min(height, width)))
+    centre = (face.box[:2] + face.box[2:]) / 2
+    left, top = (int(np.clip(round(c - side / 2), 0, n - side)) for c, n in zip(centre, (width, height), strict=True))
+    square = image[top : top + side, left : left + side]
+    if side <= PORTRAIT:
+        return square.copy()  # a view would keep the whole photo in memory
+    return np.asarray(cv2.resize(square, (PORTRAIT, PORTRAIT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _groups(photos: Iterable[tuple[Path, U8 | str]]) -> Iterator[list[tuple[Path, U8 | str]]]:
+    """Photos to be detected together: a few, or fewer if they are large."""
+    group: list[tuple[Path, U8 | str]] = []
+    pixels = 0
+    for path, image in photos:
+        group.append((path, image))
+        pixels += 0 if isinstance(image, str) else image.shape[0] * image.shape[1]
+        if len(group) == _TOGETHER or pixels >= _PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
+
+
+def _read_ahead(paths: Iterable[Path_]) -> Iterator[tuple[Path, U8 | str]]:
+    """Each path with its image, or with the reason why it has none; a bounded number of files ahead."""
+    with ThreadPoolExecutor(_READERS) as readers:
+        waiting: deque[tuple[Path, Future[U8 | str]]] = deque()
+        for path in map(Path, paths):
+            waiting.append((path, readers.submit(_read, path)))
+            if len(waiting) >= _AHEAD:
+                earliest, image = waiting.popleft()
+                yield earliest, image.result()
+        while waiting:
+            earliest, image = waiting.popleft()
+            yield earliest, image.result()
+
+
+def _read(path: Path) -> U8 | str:
+    try:
+        return images.read(path)
+    except MagfaceError as error:
+        return str(error)

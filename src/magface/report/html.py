@@ -1,0 +1,162 @@
+"""The report: one page that needs no server, no network and no script to be read."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+import pyarrow as pa
+from markupsafe import Markup
+
+from magface.models.card import Card
+
+SHOWN = 3000
+"""Faces on the page at most: some 12 MB, which a phone still opens. `faces.parquet` holds all of them."""
+
+STRONG, WEAK = 80, 20
+"""Scores of the median and of the worst hundredth of ordinary photos, as `quality.calibration` fits them."""
+
+_THUMBNAIL, _COVER = 96, 192
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A face on the page."""
+
+    id: int
+    photo: str
+    number: int
+    person: int
+    score: float
+    percentile: float
+    crop: str
+
+    @property
+    def label(self) -> str:
+        """What a reader who cannot see the picture is told."""
+        return f"Face {self.number} in {self.photo}, score {self.score:.0f}"
+
+    @property
+    def band(self) -> str:
+        return "strong" if self.score >= STRONG else "weak" if self.score < WEAK else "fair"
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    number: int
+    size: int
+    tiles: tuple[_Tile, ...]
+    cover: str
+
+
+def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
+    """Make the page.
+
+    Above `SHOWN` faces it shows the best face of each person, then the second best and so on until it is full,
+    and says how many there are.
+
+    Args:
+        photos: table of photos, as `Results.merge` gives it.
+        faces: table of faces, as `write_faces` gives it.
+        card: of the model.
+        crops: folder with the pictures of the faces.
+    """
+    names = photos["photo"].to_pylist()
+    root = _root(names)
+    sizes = np.bincount(faces["person"].to_numpy(), minlength=1)
+    tiles = _shown(_tiles(faces, root))
+    groups: dict[int, list[_Tile]] = defaultdict(list)
+    for tile in tiles:
+        groups[tile.person].append(tile)
+    people = [
+        _Person(number, int(sizes[number]), tuple(group), _picture(crops / group[0].crop, _COVER))
+        for number, group in sorted(groups.items())
+        if sizes[number] > 1
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        css=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
+        card=card,
+        root=root,
+        strong=STRONG,
+        weak=WEAK,
+        counts={
+            "photos": len(names),
+            "faces": len(faces),
+            "people": int((sizes > 1).sum()),
+            "singles": int((sizes == 1).sum()),
+        },
+        people=people,
+        singles=[tile for tile in tiles if sizes[tile.person] == 1],
+        tiles=sorted(tiles, key=lambda tile: -tile.score),
+        pictures=[(tile.id, _picture(crops / tile.crop, _THUMBNAIL)) for tile in tiles],
+        without_face=[_below(name, root) for name in without_face(photos)],
+        failures=[(_below(name, root), reason) for name, reason in failures(photos)],
+    )
+
+
+def without_face(photos: pa.Table) -> tuple[str, ...]:
+    """Names of the photos that were read and hold no face."""
+    rows = zip(photos["photo"].to_pylist(), photos["error"].to_pylist(), _counts(photos), strict=True)
+    return tuple(name for name, error, count in rows if not error and not count)
+
+
+def failures(photos: pa.Table) -> tuple[tuple[str, str], ...]:
+    """`(name, reason)` of the photos that could not be read."""
+    rows = zip(photos["photo"].to_pylist(), photos["error"].to_pylist(), strict=True)
+    return tuple((name, error) for name, error in rows if error)
+
+
+def _counts(photos: pa.Table) -> list[int]:
+    return [int(count) for chunk in photos["faces"].chunks for count in chunk.value_lengths().to_numpy()]
+
+
+def _tiles(faces: pa.Table, root: str) -> list[_Tile]:
+    columns: list[Sequence[Any]] = [
+        faces[name].to_pylist() for name in ("photo", "face", "person", "score", "percentile", "crop")
+    ]
+    return [_Tile(id_, _below(photo, root), *rest) for id_, (photo, *rest) in enumerate(zip(*columns, strict=True))]
+
+
+def _shown(tiles: Sequence[_Tile]) -> list[_Tile]:
+    """Faces on the page: those of a person from best to worst, every person's best before any second best."""
+    rank: dict[int, int] = defaultdict(int)
+    ranked = []
+    for tile in sorted(tiles, key=lambda tile: -tile.score):
+        ranked.append((rank[tile.person], tile.person, tile))
+        rank[tile.person] += 1
+    return [tile for *_, tile in sorted(ranked, key=lambda entry: entry[:2])[:SHOWN]]
+
+
+def _picture(path: Path, side: int) -> str:
+    """A picture as data URI, reduced to `side` pixels; empty where the file is gone."""
+    image = cv2.imread(os.fspath(path))
+    if image is None:
+        return ""
+    if len(image) > side:
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+def _root(names: Sequence[str]) -> str:
+    """Folder that all photos lie below."""
+    return os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120 names are text, not paths
+
+
+def _below(name: str, root: str) -> str:
+    return os.path.relpath(name, root)
