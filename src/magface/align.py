@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from magface.errors import DataError
 from magface.types import F32, U8
 
 SIZE = 112
+_TINY = 1e-6
 
 TEMPLATE: F32 = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
@@ -30,21 +32,23 @@ def similarity(landmarks: F32, target: F32 = TEMPLATE) -> F32:
         `(..., 2, 3)` float32: the matrix `[A | t]`, which takes a landmark `p` to `A p + t`.
 
     Raises:
-        DataError: landmarks are not finite, or fall together, so that no similarity exists.
+        DataError: landmarks are not finite, fall together, or fit the target in no way.
 
     Example:
         >>> similarity(2 * TEMPLATE + 10).round(3)
         array([[ 0.5, -0. , -5. ],
                [ 0. ,  0.5, -5. ]], dtype=float32)
     """
-    z = np.asarray(landmarks, np.float64) @ (1, 1j)
-    w = np.asarray(target, np.float64) @ (1, 1j)
+    points = np.asarray(landmarks, np.float64)
+    if not np.isfinite(points).all():
+        raise DataError("the five landmarks of a face must be finite numbers; detect the face again.")
+    z, w = points @ (1, 1j), np.asarray(target, np.float64) @ (1, 1j)
     middle, goal = z.mean(axis=-1), w.mean()
     z, w = z - middle[..., None], w - goal
     spread = np.sum(np.abs(z) ** 2, axis=-1)
-    if not np.all(np.isfinite(spread) & (spread > 1e-6)):
-        raise DataError("the five landmarks of a face must be finite and apart from each other; detect the face again.")
-    turn = np.sum(z.conj() * w, axis=-1) / spread
+    turn = np.sum(z.conj() * w, axis=-1) / np.maximum(spread, _TINY)
+    if np.any((spread < _TINY) | (np.abs(turn) < _TINY)):
+        raise DataError("the five landmarks of a face fall together or fit no face; detect the face again.")
     shift = goal - turn * middle
     rows = [turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag]
     return np.stack(rows, axis=-1).reshape(*turn.shape, 2, 3).astype(np.float32)
@@ -64,7 +68,7 @@ def crop(image: U8, landmarks: F32) -> U8:
         `(112, 112, 3)` uint8, channels as in the image.
 
     Raises:
-        DataError: landmarks are not finite, or fall together.
+        DataError: see `similarity`.
 
     Example:
         >>> image = np.full((300, 300, 3), 200, np.uint8)
@@ -84,7 +88,7 @@ def crop(image: U8, landmarks: F32) -> U8:
     return cv2.warpAffine(region, (matrix @ to_photo)[:2], (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
-def _region(matrix: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+def _region(matrix: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of the pixels of the photo that the crop needs."""
     corners = np.array([[-1, -1, 1], [SIZE, -1, 1], [-1, SIZE, 1], [SIZE, SIZE, 1]])
     points = np.linalg.solve(matrix, corners.T)[:2]
