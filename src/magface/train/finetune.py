@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from magface import geometry
 from magface.data.image_folder import ImageFolder
-from magface.errors import DataError, ModelError
+from magface.errors import DataError, EngineError, ModelError
 from magface.heads.full import Full, direction
 from magface.losses.magface import MagFace
 from magface.train import loop, views
@@ -69,12 +69,16 @@ def finetune(
 
     Raises:
         DataError: too few images are left, the recipe does not fit the network, or a checkpoint is of another run.
+        EngineError: torch cannot use the device.
         ModelError: the direction is to stay frozen but the network has no magnitude branch.
         TrainingError: the loss is not finite.
         StoppedError: SIGINT or SIGTERM came; the state is saved.
     """
     train = training_images(recipe, faces)
-    backbone.to(device).eval()
+    try:
+        backbone.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise EngineError(f"torch has no device {device!r} here; take cpu, or install torch for it.") from error
     choose_parameters(recipe, backbone)
     known = views.compute(backbone, train, recipe, cache or out, device)
     clean = known.embeddings[:, 0]
