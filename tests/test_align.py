@@ -117,4 +117,4 @@ def test_a_turned_face_at_the_border_keeps_its_place(astronaut):
     landmarks = align.TEMPLATE * 3 + (120, -40)
     moved = np.stack([astronaut.shape[0] - 1 - landmarks[:, 1], landmarks[:, 0]], axis=-1)
     difference = np.abs(align.crop(turned, moved).astype(int) - align.crop(astronaut, landmarks))
-    assert difference.mean() < 2
+    assert difference.mean() < 3

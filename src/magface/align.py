@@ -77,14 +77,15 @@ def crop(image: U8, landmarks: F32) -> U8:
     """
     matrix = np.vstack([similarity(landmarks), [0, 0, 1]]).astype(np.float64)
     left, top, right, bottom = _region(matrix, *image.shape[:2])
-    if right <= left or bottom <= top:
+    block = max(1, int(1 / np.hypot(matrix[0, 0], matrix[1, 0]) + 1e-3))
+    width, height = (right - left) // block, (bottom - top) // block
+    if width <= 0 or height <= 0:
         return np.zeros((SIZE, SIZE, 3), np.uint8)
-    region = image[top:bottom, left:right]
-    block = int(1 / np.hypot(matrix[0, 0], matrix[1, 0]) + 1e-3)
-    if block >= 2:
-        region = cv2.resize(region, _reduced(region, block), interpolation=cv2.INTER_AREA)
-    x, y = (right - left) / region.shape[1], (bottom - top) / region.shape[0]
-    to_photo = np.array([[x, 0, left + (x - 1) / 2], [0, y, top + (y - 1) / 2], [0, 0, 1]])
+    region = image[top : top + height * block, left : left + width * block]
+    if block > 1:
+        region = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
+    middle = (block - 1) / 2
+    to_photo = np.array([[block, 0, left + middle], [0, block, top + middle], [0, 0, 1]])
     return cv2.warpAffine(region, (matrix @ to_photo)[:2], (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
@@ -92,14 +93,6 @@ def _region(matrix: NDArray[np.float64], height: int, width: int) -> tuple[int, 
     """Left, top, right and bottom of the pixels of the photo that the crop needs."""
     corners = np.array([[-1, -1, 1], [SIZE, -1, 1], [-1, SIZE, 1], [SIZE, SIZE, 1]])
     points = np.linalg.solve(matrix, corners.T)[:2]
-    limits = np.array([[width], [height]])
-    (left, top), (right, bottom) = (
-        np.clip(np.floor(points.min(axis=1, keepdims=True)) - 1, 0, limits)[:, 0].astype(int),
-        np.clip(np.ceil(points.max(axis=1, keepdims=True)) + 2, 0, limits)[:, 0].astype(int),
-    )
-    return left, top, right, bottom
-
-
-def _reduced(region: U8, block: int) -> tuple[int, int]:
-    height, width = region.shape[:2]
-    return max(1, round(width / block)), max(1, round(height / block))
+    low = np.clip(np.floor(points.min(axis=1)) - 1, 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(points.max(axis=1)) + 2, 0, (width, height)).astype(int)
+    return low[0], low[1], high[0], high[1]
