@@ -250,13 +250,14 @@ def _eight_bits(values: NDArray[Any]) -> U8:
 
 
 def _scientific_tiff(content: bytes, name: str, max_pixels: int) -> U8:
-    """A TIFF that Pillow does not know, such as one of floating-point colours, by OpenCV."""
+    """A TIFF of floating-point colours, which Pillow does not know, by OpenCV."""
     directory = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
     file = io.BytesIO(content)
     file.seek(directory.next)
     directory.load(file)
     width, height = (directory.get(tag) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
-    if not width or not height:
+    floating = 3 in directory.get(TiffImagePlugin.SAMPLEFORMAT, ())
+    if not (floating and width and height):
         raise UnidentifiedImageError
     _check_size(width, height, name, max_pixels)
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
