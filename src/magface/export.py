@@ -37,23 +37,37 @@ class _Network(nn.Module):
 def export(backbone: nn.Module, card: Card, path: str | os.PathLike[str]) -> None:
     """Write a backbone as a model file, after ONNX Runtime gave the embeddings that torch gives.
 
-    Matrices are rounded to float16 and stored so; vectors (biases, normalisation) stay float32. The initializers keep
-    the names of `backbone.state_dict()`, which is how the torch engine finds them. The same weights and card give
-    the same bytes.
-
     Args:
-        backbone: `(N, 3, 112, 112)` float32 RGB 0..255 to `(N, D)` float32 raw embeddings; left unchanged.
+        backbone: as in `to_onnx`.
         card: goes into the file, with its `sha256` set.
         path: file to write, whole or not at all.
 
     Raises:
-        ModelError: the embeddings do not have the size in the card, hold NaN, or change by more than 1e-4
-            (relative to the largest) in the file.
+        ModelError: the embeddings do not have the size in the card, or `to_onnx` refuses the backbone.
+    """
+    content, size = to_onnx(backbone)
+    if size != card.embedding_size:
+        raise ModelError(f"the backbone gives {size} numbers a face, but its card says {card.embedding_size}.")
+    io.write_atomic(path, attach(content, card))
+
+
+def to_onnx(backbone: nn.Module) -> tuple[bytes, int]:
+    """Bytes of a model that has no card yet, and the size of its embeddings.
+
+    Matrices are rounded to float16 and stored so; vectors (biases, normalisation) stay float32. The initializers keep
+    the names of `backbone.state_dict()`, which is how the torch engine finds them. The same weights give the same
+    bytes.
+
+    Args:
+        backbone: `(N, 3, 112, 112)` float32 RGB 0..255 to `(N, D)` float32 raw embeddings; left unchanged.
+
+    Raises:
+        ModelError: the embeddings hold NaN, or are more than 1e-4 (relative to the largest) from those of torch when
+            ONNX Runtime runs the bytes.
     """
     network = _Network(_rounded(backbone)).eval()
-    content = attach(_finished(_graph(network)), card)
-    _compare(network, card, content)
-    io.write_atomic(path, content)
+    content = _finished(_graph(network))
+    return content, _compare(network, content)
 
 
 def _rounded(backbone: nn.Module) -> nn.Module:
@@ -124,14 +138,13 @@ def _is_half(values: NDArray[Any]) -> bool:
         return bool((values.astype(np.float16).astype(np.float32) == values).all())
 
 
-def _compare(network: nn.Module, card: Card, content: bytes) -> None:
-    """Run the file against torch on noise."""
+def _compare(network: nn.Module, content: bytes) -> int:
+    """Run the bytes against torch on noise; the size of the embeddings."""
     images = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
     with torch.inference_mode():
         expected = network(torch.from_numpy(images)).numpy()
     [found] = engines.load(content, "onnxruntime")(images)
-    if expected.shape != (3, card.embedding_size):
-        raise ModelError(f"the backbone gives embeddings {expected.shape}, but its card says {card.embedding_size}.")
     error = np.abs(found - expected).max() / np.abs(expected).max()
     if not error <= TOLERANCE:
         raise ModelError(f"the exported file differs from the backbone by {error:.1e}; its weights may hold NaN.")
+    return expected.shape[1]

@@ -9,6 +9,7 @@ from magface.errors import DataError
 from magface.models import card, default
 from magface.models.card import Quality
 from magface.quality import calibration
+from magface.types import Embeddings
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +70,27 @@ def test_percentiles_of_nothing_are_refused(magnitudes):
 def test_a_constant_population_is_refused():
     with pytest.raises(DataError, match="hardly differ"):
         calibration.fit_sigmoid([3.0, 3.0])
+
+
+def test_thresholds_are_those_of_all_pairs_of_different_people():
+    rng = np.random.default_rng(5)
+    vectors, labels = rng.normal(size=(60, 8)).astype(np.float32), np.arange(60) % 20
+    found = calibration.thresholds(Embeddings(vectors), labels)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = (unit @ unit.T)[np.triu_indices(60, 1)]
+    impostors = scores[(labels[:, None] != labels[None])[np.triu_indices(60, 1)]]
+    assert [t.fmr for t in found] == [1e-2, 1e-3]  # 1,710 pairs cannot tell 1e-4
+    for threshold in found:
+        assert threshold.impostors == len(impostors) == 1710
+        assert (
+            (impostors >= threshold.cosine + 1e-6).mean()
+            <= threshold.fmr
+            < (impostors >= threshold.cosine - 0.05).mean()
+        )
+
+
+def test_thresholds_need_different_people():
+    with pytest.raises(DataError, match="pairs of different people"):
+        calibration.thresholds(Embeddings(np.ones((50, 4), np.float32)), np.zeros(50, int))
+    with pytest.raises(DataError, match="pairs of different people"):
+        calibration.thresholds(Embeddings(np.empty((0, 4), np.float32)), np.zeros(0, int))

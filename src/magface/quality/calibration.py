@@ -8,10 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from magface.errors import DataError
-from magface.models.card import Card, Quality
+from magface.metrics.verification import threshold_at_fmr
+from magface.models.card import Card, Quality, Threshold
+from magface.types import Embeddings
 
 # a face that 99 % of the reference population beats, and a typical one
 _ANCHORS = ((1, 20.0), (50, 80.0))
+_FMRS = (1e-2, 1e-3, 1e-4)
+_COMPARED = 4000
 
 
 def score(magnitude: ArrayLike, card: Card) -> NDArray[np.float64]:
@@ -97,6 +101,26 @@ def fit_sigmoid(magnitudes: ArrayLike) -> Quality:
     low_logit, high_logit = _logit(low_score), _logit(high_score)
     w = span / (high_logit - low_logit)
     return Quality(a0=levels[low] - w * low_logit, w=w)
+
+
+def thresholds(embeddings: Embeddings, labels: NDArray[np.integer]) -> tuple[Threshold, ...]:
+    """Thresholds at FMR 1e-2, 1e-3 and 1e-4, as far as the comparisons suffice, from all pairs of different people.
+
+    Args:
+        embeddings: N faces; of more than 4,000 as many, evenly spaced, are compared.
+        labels: `(N,)` integers, who they are.
+
+    Raises:
+        DataError: fewer than 100 pairs of different people.
+    """
+    some = np.linspace(0, len(embeddings) - 1, min(len(embeddings), _COMPARED)).astype(int)
+    directions, people = embeddings.direction[some], np.asarray(labels)[some]
+    rows = [directions[row + 1 :][people[row + 1 :] != people[row]] @ directions[row] for row in range(len(some))]
+    impostors = np.concatenate(rows) if rows else np.empty(0, np.float32)
+    if len(impostors) < 1 / max(_FMRS):
+        raise DataError(f"{len(impostors)} pairs of different people are too few; take faces of more people.")
+    found = ((fmr, threshold_at_fmr(impostors, fmr)) for fmr in _FMRS)
+    return tuple(Threshold(fmr, min(cosine, 1.0), len(impostors)) for fmr, cosine in found if cosine is not None)
 
 
 def _logit(percent: float) -> float:

@@ -1,0 +1,99 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from magface import backbones
+from magface.cli.main import main
+from magface.engines.torch import _weights
+from magface.models import card, default
+from magface.train import checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Checkpoint with the weights that ship."""
+    name = card.read(default.path())[0].backbone
+    network = backbones.build(name).eval()
+    weights = {key: torch.from_numpy(value) for key, value in _weights(default.path().read_bytes()).items()}
+    network.load_state_dict(weights, strict=False)
+    head = nn.Linear(2, 2)
+    path = tmp_path_factory.mktemp("run") / "checkpoint.pt"
+    optimizer = torch.optim.AdamW(head.parameters())
+    checkpoint.save(path, backbone=name, model=network, head=head, optimizer=optimizer, step=1, recipe={}, data="none")
+    return path, network
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Noise of twelve people, four crops each."""
+    folder = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(0)
+    for person in range(12):
+        (folder / str(person)).mkdir()
+        for crop in range(4):
+            noise = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+            Image.fromarray(noise).save(folder / str(person) / f"{crop}.png")
+    return folder
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["export", *map(str, arguments)])
+    return end.value.code
+
+
+def test_a_checkpoint_becomes_a_calibrated_model(trained, people, tmp_path, capsys):
+    path, network = trained
+    base = tmp_path / "base.json"
+    fields = dataclasses.asdict(card.read(default.path())[0])
+    described = {key: fields[key] for key in ("version", "licence", "notices", "training_data", "recipe")}
+    described |= {"name": "mine", "detector": "yunet", "template": fields["template"], "cluster_threshold": 0.123}
+    base.write_text(json.dumps(described))
+    output = tmp_path / "mine.onnx"
+    assert run(path, "-o", output, "--card", base, "--calibrate", people) == 0
+    assert capsys.readouterr().out.strip() == str(output)
+    found, _ = card.read(output)
+    assert (found.name, found.backbone, found.embedding_size) == ("mine", fields["backbone"], 128)
+    assert found.cluster_threshold == 0.123
+    pairs = 48 * 47 // 2 - 12 * 6
+    assert [(t.fmr, t.impostors) for t in found.thresholds] == [(1e-2, pairs), (1e-3, pairs)]
+
+    from magface.embedder import Embedder
+
+    embeddings, _ = Embedder(output).embed_files(sorted(people.rglob("*.png")))
+    assert found.magnitude_percentiles[0] == pytest.approx(embeddings.magnitude.min(), rel=1e-3)
+    assert found.magnitude_percentiles[100] == pytest.approx(embeddings.magnitude.max(), rel=1e-3)
+    state = torch.load(path, weights_only=True)["model"]
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_the_numbers_of_another_model_are_not_taken(trained, tmp_path, capsys):
+    output = tmp_path / "mine.onnx"
+    assert run(trained[0], "-o", output, "--card", default.path()) == 2
+    assert "lacks cluster_threshold, magnitude_percentiles, quality, thresholds" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "{"])
+def test_a_card_that_is_none_is_refused(trained, tmp_path, capsys, content):
+    path = tmp_path / "card.json"
+    path.write_text(content)
+    assert run(trained[0], "-o", tmp_path / "m.onnx", "--card", path) == 2
+    assert capsys.readouterr().err.startswith(f"magface: the card {path} ")
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"junk")
+    assert run(path, "-o", tmp_path / "m.onnx", "--card", default.path()) == 2
+    assert "checkpoint" in capsys.readouterr().err
+
+
+def test_help_shows_an_example(capsys):
+    assert run("--help") == 0
+    assert "magface export runs/mine/checkpoint.pt" in capsys.readouterr().out
