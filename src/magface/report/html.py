@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import jinja2
@@ -35,17 +34,24 @@ class _Tile:
     photo: str
     number: int
     person: int
-    score: float
+    magnitude: float
+    score: int
     percentile: float
     crop: str
 
     @property
+    def file(self) -> str:
+        """Name of the photo without its folder."""
+        return os.path.basename(self.photo)  # noqa: PTH119 a name is text, not a path
+
+    @property
     def label(self) -> str:
         """What a reader who cannot see the picture is told."""
-        return f"Face {self.number} in {self.photo}, score {self.score:.0f}"
+        return f"Face {self.number} in {self.photo}, score {self.score}"
 
     @property
     def band(self) -> str:
+        """How good the picture is, by the score that is shown."""
         return "strong" if self.score >= STRONG else "weak" if self.score < WEAK else "fair"
 
 
@@ -102,7 +108,7 @@ def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
         },
         people=people,
         singles=[tile for tile in tiles if sizes[tile.person] == 1],
-        tiles=sorted(tiles, key=lambda tile: -tile.score),
+        tiles=sorted(tiles, key=lambda tile: -tile.magnitude),
         pictures=[(tile.id, _picture(crops / tile.crop, _THUMBNAIL)) for tile in tiles],
         without_face=[_below(name, root) for name in without_face(photos)],
         failures=[(_below(name, root), reason) for name, reason in failures(photos)],
@@ -126,17 +132,20 @@ def _counts(photos: pa.Table) -> list[int]:
 
 
 def _tiles(faces: pa.Table, root: str) -> list[_Tile]:
-    columns: list[Sequence[Any]] = [
-        faces[name].to_pylist() for name in ("photo", "face", "person", "score", "percentile", "crop")
+    columns = [
+        faces[name].to_pylist() for name in ("photo", "face", "person", "magnitude", "score", "percentile", "crop")
     ]
-    return [_Tile(id_, _below(photo, root), *rest) for id_, (photo, *rest) in enumerate(zip(*columns, strict=True))]
+    return [
+        _Tile(place, _below(photo, root), number, person, magnitude, round(score), percentile, crop)
+        for place, (photo, number, person, magnitude, score, percentile, crop) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def _shown(tiles: Sequence[_Tile]) -> list[_Tile]:
     """Faces on the page: those of a person from best to worst, every person's best before any second best."""
     rank: dict[int, int] = defaultdict(int)
     ranked = []
-    for tile in sorted(tiles, key=lambda tile: -tile.score):
+    for tile in sorted(tiles, key=lambda tile: -tile.magnitude):
         ranked.append((rank[tile.person], tile.person, tile))
         rank[tile.person] += 1
     return [tile for *_, tile in sorted(ranked, key=lambda entry: entry[:2])[:SHOWN]]
