@@ -76,7 +76,8 @@ def finetune(
     """
     train = training_images(recipe, faces)
     try:
-        backbone.to(device).eval()
+        # Crops lie in memory channel by channel of each pixel; a network that does too is twice as fast on a CPU.
+        backbone.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     except (RuntimeError, AssertionError) as error:
         raise EngineError(f"torch has no device {device!r} here; take cpu, or install torch for it.") from error
     choose_parameters(recipe, backbone)

@@ -23,7 +23,7 @@ from magface.train.config import Recipe
 from magface.train.loop import prefetch, progress
 from magface.types import F32, U8
 
-_CHUNK = 32
+_CHUNK = 16  # images of a forward pass; activations of more leave the processor's cache
 _HALF_MAX = 65504.0
 
 
@@ -81,9 +81,10 @@ def to_network(images: Tensor) -> Tensor:
 
 def _write(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, paths: tuple[Path, Path], device: str) -> None:
     count, make = 1 + recipe.degradation.views, degrade(recipe)
+    step = max(1, _CHUNK // count)
 
     def chunk(index: int) -> _Chunk:
-        rows = range(index * _CHUNK, min((index + 1) * _CHUNK, len(faces)))
+        rows = range(index * step, min((index + 1) * step, len(faces)))
         return _Chunk(slice(rows.start, rows.stop), np.stack([v for row in rows for v in views(row)]))
 
     def views(row: int) -> list[U8]:
@@ -99,7 +100,7 @@ def _write(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, paths: tuple
             place = files.enter_context(atomic_path(paths[1]))
             features = open_memmap(place, "w+", np.float16, (len(faces), count, *h.shape[1:]))
         shown = bar.add_task("features of the training images", total=len(faces), note="")
-        for _, part in prefetch(chunk, range(-(-len(faces) // _CHUNK)), recipe.optimization.workers):
+        for _, part in prefetch(chunk, range(-(-len(faces) // step)), recipe.optimization.workers):
             f, h = _forward(backbone, to_network(torch.from_numpy(part.images).to(device)), count > 1)
             rows = embeddings[part.rows]
             rows[:] = f.float().cpu().numpy().reshape(rows.shape)
