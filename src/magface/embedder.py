@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,11 @@ import numpy as np
 
 from magface import engines, images
 from magface.engines import EngineName, Precision
-from magface.errors import ImageError, MagfaceError, ModelError
+from magface.errors import ImageError, ModelError
 from magface.models import card, default
 from magface.types import F32, U8, Embeddings
 
 BATCH = 16
-_READERS = 2
 _AHEAD = 8 * BATCH
 
 
@@ -35,8 +32,7 @@ class Embedder:
     Attributes:
         card: of the model.
         fingerprint: hex sha256 of the model; recorded in what it makes.
-        precision: of the arithmetic inside the network.
-        precision: arithmetic inside the network, `f32` or `bf16`.
+        precision: of the arithmetic inside the network, `f32` or `bf16`.
 
     Raises:
         ModelError: the file is missing, damaged, without a card, or takes something else than aligned crops.
@@ -115,7 +111,7 @@ class Embedder:
         failures: list[tuple[Path, str]] = []
 
         def crops() -> Iterator[U8]:
-            for path, crop in _read_ahead([Path(path) for path in paths]):
+            for path, crop in images.read_ahead(paths, _read, ahead=_AHEAD):
                 if progress is not None:
                     progress(1)
                 if isinstance(crop, str):
@@ -136,28 +132,11 @@ def _batches(crops: Iterable[U8]) -> Iterator[U8]:
         yield np.stack(batch)
 
 
-def _read_ahead(paths: Sequence[Path]) -> Iterator[tuple[Path, U8 | str]]:
-    """Each path with its crop, or with the reason why it has none; a bounded number of files ahead."""
-    with ThreadPoolExecutor(_READERS) as readers:
-        waiting: deque[tuple[Path, Future[U8 | str]]] = deque()
-        for path in paths:
-            waiting.append((path, readers.submit(_read, path)))
-            if len(waiting) >= _AHEAD:
-                earliest, crop = waiting.popleft()
-                yield earliest, crop.result()
-        while waiting:
-            earliest, crop = waiting.popleft()
-            yield earliest, crop.result()
-
-
-def _read(path: Path) -> U8 | str:
-    try:
-        crop = images.read(path)
-        if crop.shape != (112, 112, 3):
-            raise ImageError(
-                f"it has {crop.shape[1]}x{crop.shape[0]} pixels, but an aligned crop has 112x112; "
-                "use magface embed without --aligned."
-            )
-    except MagfaceError as error:
-        return str(error)
+def _read(path: Path) -> U8:
+    crop = images.read(path)
+    if crop.shape != (112, 112, 3):
+        raise ImageError(
+            f"{path} has {crop.shape[1]}x{crop.shape[0]} pixels, but an aligned crop has 112x112; "
+            "use magface embed without --aligned."
+        )
     return crop

@@ -6,7 +6,9 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from magface.errors import ImageError
+from magface.errors import ImageError, MagfaceError
 from magface.types import U8
 
 EXTENSIONS = frozenset(
@@ -25,6 +27,8 @@ EXTENSIONS = frozenset(
 """Names by which `find` knows an image in a folder; `read` goes by the content alone."""
 
 MAX_PIXELS = 200_000_000
+
+_READERS = 2
 
 # Only formats of photos: others would start programs (EPS) or match any bytes (TGA).
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
@@ -127,6 +131,38 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         for file in files:
             found.setdefault(file.resolve(), file)
     return sorted(found.values())
+
+
+def read_ahead(
+    paths: Iterable[str | os.PathLike[str]], read: Callable[[Path], U8] = read, *, ahead: int
+) -> Iterator[tuple[Path, U8 | str]]:
+    """Read images in threads while the caller works on earlier ones.
+
+    Args:
+        paths: image files.
+        read: reads one; a `MagfaceError` is the failure of its file alone.
+        ahead: files that are in memory at most.
+
+    Returns:
+        Each path, in order, with its image, or with the reason why it has none.
+    """
+
+    def attempt(path: Path) -> U8 | str:
+        try:
+            return read(path)
+        except MagfaceError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        waiting: deque[tuple[Path, Future[U8 | str]]] = deque()
+        for path in map(Path, paths):
+            waiting.append((path, readers.submit(attempt, path)))
+            if len(waiting) >= ahead:
+                earliest, image = waiting.popleft()
+                yield earliest, image.result()
+        while waiting:
+            earliest, image = waiting.popleft()
+            yield earliest, image.result()
 
 
 def _walk(folder: Path) -> Iterator[Path]:

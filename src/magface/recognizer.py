@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +26,6 @@ PORTRAIT = 224
 _MARGIN = 1.6
 _TOGETHER = 8
 _PIXELS = 16_000_000
-_READERS = 2
 _AHEAD = 8
 
 
@@ -191,7 +189,7 @@ class Recognizer:
 
     def _crops(self, paths: Iterable[Path_], pending: deque[_Draft]) -> Iterator[U8]:
         """Aligned crops of all photos in order; each photo is put into `pending` before its crops come."""
-        for group in _groups(_read_ahead(paths)):
+        for group in _groups(images.read_ahead(paths, ahead=_AHEAD)):
             found = iter(self.detector.detect([image for _, image in group if not isinstance(image, str)]))
             drafts = [
                 _draft(path, image, next(found) if isinstance(image, np.ndarray) else []) for path, image in group
@@ -299,24 +297,3 @@ def _groups(photos: Iterable[tuple[Path, U8 | str]]) -> Iterator[list[tuple[Path
             group, pixels = [], 0
     if group:
         yield group
-
-
-def _read_ahead(paths: Iterable[Path_]) -> Iterator[tuple[Path, U8 | str]]:
-    """Each path with its image, or with the reason why it has none; a bounded number of files ahead."""
-    with ThreadPoolExecutor(_READERS) as readers:
-        waiting: deque[tuple[Path, Future[U8 | str]]] = deque()
-        for path in map(Path, paths):
-            waiting.append((path, readers.submit(_read, path)))
-            if len(waiting) >= _AHEAD:
-                earliest, image = waiting.popleft()
-                yield earliest, image.result()
-        while waiting:
-            earliest, image = waiting.popleft()
-            yield earliest, image.result()
-
-
-def _read(path: Path) -> U8 | str:
-    try:
-        return images.read(path)
-    except MagfaceError as error:
-        return str(error)

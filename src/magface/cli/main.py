@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import inspect
 import os
@@ -27,7 +26,9 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         function = getattr(importlib.import_module(f"magface.cli.{cmd_name}"), cmd_name)
-        text = inspect.getdoc(function).replace(r"\b", "\b")  # docstrings are raw; click wants the control character
+        text = (inspect.getdoc(function) or "").replace(
+            r"\b", "\b"
+        )  # docstrings are raw; click wants the control character
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name, help=text)(function)
         return typer.main.get_command(one)
@@ -80,9 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"magface: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print("magface: the disk is full; make room and run again.", file=sys.stderr)
+        place = f" {error.filename}" if error.filename else " a file"
+        print(f"magface: cannot use{place} ({error.strerror}); check the path and the room there.", file=sys.stderr)
         sys.exit(2)
 
 

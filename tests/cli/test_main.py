@@ -1,0 +1,313 @@
+"""What a user meets: exit codes, one sentence for what went wrong, output for people and for programs."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+
+import magface
+from magface.cli.main import COMMANDS, main
+from magface.data import features
+
+EVIL = "<img src=x onerror=alert(1)> [red]x.png"
+
+
+@pytest.fixture
+def magface_command(capsys):
+    """Runs a command line; gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        output = capsys.readouterr()
+        return end.value.code or 0, output.out, output.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, astronaut):
+    """A folder of one person, ever blurrier, and a photo without a face."""
+    folder = tmp_path_factory.mktemp("photos")
+    for level in range(4):
+        image = cv2.GaussianBlur(astronaut, (0, 0), 3 * level) if level else astronaut
+        Image.fromarray(image).save(folder / f"blur{level}.png")
+    Image.fromarray(astronaut).save(folder / EVIL)
+    Image.fromarray(np.full((120, 90, 3), 60, np.uint8)).save(folder / "wall.png")
+    return folder
+
+
+@pytest.fixture
+def damaged(tmp_path, photos):
+    content = (photos / "blur0.png").read_bytes()
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "truncated.png").write_bytes(content[: len(content) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("no photo")
+    (folder / "whole.png").write_bytes(content)
+    return folder
+
+
+def test_version_and_help(magface_command):
+    assert magface_command("--version")[:2] == (0, f"magface {magface.__version__}\n")
+    code, out, _ = magface_command("--help")
+    assert code == 0
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(magface_command, name):
+    code, out, _ = magface_command(name, "--help")
+    assert code == 0
+    assert out.count(f"magface {name} ") > 1
+    assert "\\b" not in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify", "no-such.jpg", "other.jpg"],
+        ["analyze", "no-such-folder"],
+        ["quality", "no-such.jpg", "--engine", "abacus"],
+        ["embed", ".", "-o", "x.docx"],
+        ["nonsense"],
+        [],
+    ],
+)
+def test_bad_input_is_exit_2_and_a_sentence(magface_command, arguments):
+    code, out, err = magface_command(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+    assert out + err
+
+
+def test_model_that_is_none_is_refused(magface_command, photos, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    code, _, err = magface_command(
+        "verify", photos / "blur0.png", photos / "blur0.png", "--model", tmp_path / "bad.onnx"
+    )
+    assert code == 2
+    assert err.startswith("magface: ")
+    assert err.count("\n") == 1
+
+
+def test_verify_match(magface_command, photos):
+    code, out, _ = magface_command("verify", photos / "blur0.png", photos / "blur1.png")
+    assert code == 0
+    assert out.startswith("match: cosine 0.")
+    assert "false match rate of 0.001" in out
+
+
+def test_verify_json_and_weak_picture(magface_command, photos):
+    code, out, _ = magface_command("verify", photos / "blur0.png", photos / "blur3.png", "--format", "json")
+    facts = json.loads(out)
+    assert code == (0 if facts["match"] else 1)
+    assert facts["score"] == facts["b"]["score"] < facts["a"]["score"]
+    assert facts["impostors"] > 0
+    _, out, _ = magface_command("verify", photos / "blur0.png", photos / "blur3.png")
+    assert ("Caution: B is a weak picture" in out) == facts["weak"]
+
+
+def test_verify_says_which_of_several_faces(magface_command, photos, tmp_path, astronaut):
+    pair = np.full((512, 800, 3), 128, np.uint8)
+    pair[:, :512] = astronaut
+    pair[100:356, 530:786] = cv2.resize(astronaut, (256, 256), interpolation=cv2.INTER_AREA)
+    Image.fromarray(pair).save(tmp_path / "pair.png")
+    code, out, _ = magface_command("verify", tmp_path / "pair.png", photos / "blur0.png")
+    assert code == 0
+    assert "2 faces in A: compared number 1 from the left, the largest" in out
+    code, out, _ = magface_command("verify", tmp_path / "pair.png", photos / "blur0.png", "--face-a", 2)
+    assert code == 0
+    assert "faces in A" not in out
+    code, _, err = magface_command("verify", tmp_path / "pair.png", photos / "blur0.png", "--face-a", 3)
+    assert code == 2
+    assert "has no face 3; it has 2" in err
+
+
+def test_verify_without_a_face_is_exit_2(magface_command, photos):
+    code, out, err = magface_command("verify", photos / "wall.png", photos / "blur0.png")
+    assert (code, out) == (2, "")
+    assert "no face was found in" in err
+
+
+def test_quality_is_sorted_in_all_formats(magface_command, photos):
+    code, out, err = magface_command("quality", photos, "--format", "json")
+    rows = json.loads(out)
+    assert code == 0
+    assert "no face in 1 of 6 photos" in err
+    scores = [row["score"] for row in rows]
+    assert len(rows) == 5
+    assert scores == sorted(scores, reverse=True)
+    by_name = {row["photo"].rsplit("/", 1)[1]: row["score"] for row in rows}
+    assert by_name["blur0.png"] > by_name["blur2.png"] > by_name["blur3.png"]
+    table = list(csv.DictReader(io.StringIO(magface_command("quality", photos, "--format", "csv")[1])))
+    assert [float(row["score"]) for row in table] == scores
+    lines = magface_command("quality", photos)[1].splitlines()
+    assert len(lines) == 6
+    assert any(line.endswith(EVIL) for line in lines)
+
+
+def test_some_or_all_unreadable_photos_decide_the_exit_code(magface_command, damaged):
+    code, out, err = magface_command("quality", damaged, "--format", "json")
+    assert code == 1
+    assert len(json.loads(out)) == 1
+    assert "3 of 4 photos could not be read" in err
+    (damaged / "whole.png").unlink()
+    code, _, err = magface_command("quality", damaged)
+    assert code == 2
+    assert "3 of 3" in err
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet", "txt"])
+def test_embed_writes_what_can_be_read(magface_command, photos, tmp_path, suffix):
+    output = tmp_path / f"faces.{suffix}"
+    code, out, _ = magface_command("embed", photos, "-o", output)
+    assert code == 0
+    assert "5 faces of 6 photos" in out
+    names, embeddings = features.read(output)
+    rows = json.loads(magface_command("quality", photos, "--format", "json")[1])
+    wanted = {row["photo"]: row["magnitude"] for row in rows}
+    assert dict(zip(names, embeddings.magnitude.tolist(), strict=True)) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_output_that_cannot_be_written_is_a_sentence(magface_command, photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = magface_command("embed", photos / "blur0.png", "-o", tmp_path / "file" / "x.npz")
+    assert code == 2
+    assert "check the path" in err
+    assert err.count("\n") == 1
+
+
+def test_embed_aligned_and_nothing_to_embed(magface_command, photos, tmp_path):
+    [face] = magface.Recognizer().faces(photos / "blur0.png")
+    (tmp_path / "crops").mkdir()
+    Image.fromarray(face.crop).save(tmp_path / "crops" / "a.png")
+    code, _, _ = magface_command("embed", tmp_path / "crops", "--aligned", "-o", tmp_path / "f.npz")
+    assert code == 0
+    np.testing.assert_allclose(features.read(tmp_path / "f.npz")[1].vectors[0], face.embedding, atol=1e-3)
+    code, _, err = magface_command("embed", photos / "blur0.png", "--aligned", "-o", tmp_path / "g.npz")
+    assert code == 2
+    assert "112x112" in err
+    code, _, err = magface_command("embed", photos / "wall.png", "-o", tmp_path / "h.npz")
+    assert code == 2
+    assert "no photo has a face" in err
+    assert not (tmp_path / "h.npz").exists()
+
+
+def test_analyze_writes_everything_and_goes_on(magface_command, photos, tmp_path):
+    out_folder = tmp_path / "out"
+    code, out, _ = magface_command("analyze", photos, "-o", out_folder, "--format", "json")
+    first = json.loads(out)
+    assert code == 0
+    assert (first["photos"], first["read_now"], first["faces"]) == (6, 6, 5)
+    assert len(first["without_face"]) == 1
+    assert sorted(path.name for path in out_folder.iterdir()) == [
+        "crops",
+        "faces.parquet",
+        "photos.parquet",
+        "report.html",
+    ]
+    table = parquet.read_table(out_folder / "faces.parquet")
+    assert table.schema.metadata[b"magface.detector"] == b"yunet"
+    assert len(table.schema.metadata[b"magface.model"]) == 64
+    assert table.schema.field("embedding").type.list_size == 128
+    assert set(table["crop"].to_pylist()) == {path.name for path in (out_folder / "crops").iterdir()}
+    assert min(table["person"].to_pylist()) == 1
+    before = {path.name: path.read_bytes() for path in out_folder.glob("*.*")}
+
+    code, out, _ = magface_command("analyze", photos, "-o", out_folder)
+    assert code == 0
+    assert "6 photos (6 known from before), 1 without a face" in out
+    assert {path.name: path.read_bytes() for path in out_folder.glob("*.*")} == before
+
+
+def test_analyze_again_reads_the_new_and_drops_the_gone(magface_command, photos, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("blur0.png", "blur1.png"):
+        (folder / name).write_bytes((photos / name).read_bytes())
+    magface_command("analyze", folder, "-o", folder / "report")
+    (folder / "blur0.png").unlink()
+    (folder / "blur2.png").write_bytes((photos / "blur2.png").read_bytes())
+    _, out, _ = magface_command("analyze", folder, "-o", folder / "report", "--format", "json")
+    again = json.loads(out)
+    assert (again["photos"], again["read_now"]) == (2, 1)
+    names = parquet.read_table(folder / "report" / "faces.parquet")["photo"].to_pylist()
+    assert [name.rsplit("/", 1)[1] for name in names] == ["blur1.png", "blur2.png"]
+
+
+def test_analyze_reports_every_damaged_file(magface_command, damaged, tmp_path):
+    code, out, err = magface_command("analyze", damaged, "-o", tmp_path / "out", "--format", "json")
+    found = json.loads(out)
+    assert code == 1
+    assert len(found["failures"]) == 3
+    assert found["faces"] == 1
+    assert "3 of 4 photos could not be read" in err
+    assert "not readable" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_analyze_into_a_place_that_cannot_be_written(magface_command, photos, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = magface_command("analyze", photos, "-o", tmp_path / "file")
+    assert code == 2
+    assert "cannot write to" in err
+
+
+def test_album_is_grouped_by_person(magface_command, album, tmp_path):
+    from magface.metrics.clustering import pairwise
+
+    people = sorted(album.rglob("*_0001.jpg"))[:12]
+    folders = [path.parent for path in people]
+    code, _, _ = magface_command("analyze", *folders, "-o", tmp_path / "out")
+    assert code == 0
+    table = parquet.read_table(tmp_path / "out" / "faces.parquet").to_pydict()
+    middle = {}
+    for row, name in enumerate(table["photo"]):  # the person that the photo is of stands in its middle
+        off = abs(table["x1"][row] + table["x2"][row] - 250)
+        middle[name] = min(middle.get(name, (off, row)), (off, row))
+    rows = [row for _, row in middle.values()]
+    truth = [table["photo"][row].rsplit("/", 2)[1] for row in rows]
+    assert pairwise(truth, [table["person"][row] for row in rows]).f >= 0.97
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_analysis_goes_on_where_it_was(magface_command, tmp_path, astronaut, stop):
+    folder, output = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    content = io.BytesIO()
+    Image.fromarray(astronaut).save(content, "JPEG")
+    for number in range(400):
+        (folder / f"{number}.jpg").write_bytes(content.getvalue() + b"%d" % number)
+    command = [sys.executable, "-m", "magface.cli.main", "analyze", str(folder), "-o", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(output.glob("journal/[0-9]*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(process.pid, stop)
+        _, err = process.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert process.returncode == (-9 if stop == signal.SIGKILL else 130)
+    code, out, _ = magface_command("analyze", folder, "-o", output, "--format", "json")
+    done = json.loads(out)
+    assert code == 0
+    assert done["faces"] == 400
+    assert 0 < done["read_now"] < 400
+    assert not list(output.rglob(".*"))
+
+
+def test_a_reader_that_goes_away_is_no_error(photos):
+    command = f"'{sys.executable}' -m magface.cli.main quality '{photos}' | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
