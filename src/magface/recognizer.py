@@ -20,7 +20,7 @@ from magface.models.card import Card, Threshold
 from magface.quality import calibration
 from magface.types import F32, U8, Face
 
-Path_ = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 
 PORTRAIT = 224
 _MARGIN = 1.6
@@ -122,7 +122,7 @@ class Recognizer:
     """
 
     def __init__(
-        self, model: Path_ | None = None, detector: Detector | Path_ | None = None, engine: EngineName = "auto"
+        self, model: PathLike | None = None, detector: Detector | PathLike | None = None, engine: EngineName = "auto"
     ) -> None:
         self.embedder = Embedder(None if model is None else Path(model), engine=engine)
         self.detector = _detector(detector)
@@ -132,7 +132,7 @@ class Recognizer:
         """Card of the model."""
         return self.embedder.card
 
-    def faces(self, photo: Path_ | U8) -> list[RecognizedFace]:
+    def faces(self, photo: PathLike | U8) -> list[RecognizedFace]:
         """Every face of one photo, from left to right; empty where there is none.
 
         Args:
@@ -149,7 +149,13 @@ class Recognizer:
         return list(draft.photo(self.card).faces)
 
     def verify(
-        self, a: Path_ | U8, b: Path_ | U8, *, fmr: float = 1e-3, face_a: int | None = None, face_b: int | None = None
+        self,
+        a: PathLike | U8,
+        b: PathLike | U8,
+        *,
+        fmr: float = 1e-3,
+        face_a: int | None = None,
+        face_b: int | None = None,
     ) -> Verification:
         """Compare a face of one photo with a face of another.
 
@@ -171,7 +177,7 @@ class Recognizer:
         cosine = float(geometry.cosine(one.embedding, other.embedding))
         return Verification(one, other, tuple(faces_a), tuple(faces_b), cosine, threshold)
 
-    def stream(self, paths: Iterable[Path_]) -> Iterator[Photo]:
+    def stream(self, paths: Iterable[PathLike]) -> Iterator[Photo]:
         """Read many photos: files are decoded and faces embedded while others are detected.
 
         A bounded number of photos is in memory at any time. A photo that cannot be read comes with its `error`.
@@ -187,7 +193,7 @@ class Recognizer:
         while pending:
             yield pending.popleft().photo(self.card)
 
-    def _crops(self, paths: Iterable[Path_], pending: deque[_Draft]) -> Iterator[U8]:
+    def _crops(self, paths: Iterable[PathLike], pending: deque[_Draft]) -> Iterator[U8]:
         """Aligned crops of all photos in order; each photo is put into `pending` before its crops come."""
         for group in _groups(images.read_ahead(paths, ahead=_AHEAD)):
             found = iter(self.detector.detect([image for _, image in group if not isinstance(image, str)]))
@@ -227,13 +233,13 @@ class _Draft:
         return Photo(self.path, tuple(faces), self.error)
 
 
-def _detector(detector: Detector | Path_ | None) -> Detector:
+def _detector(detector: Detector | PathLike | None) -> Detector:
     if detector is None:
         return detect.load()
     return detect.load(Path(detector)) if isinstance(detector, str | os.PathLike) else detector
 
 
-def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: Path_ | U8) -> RecognizedFace:
+def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: PathLike | U8) -> RecognizedFace:
     """The face of that index, or the largest."""
     name = "the photo" if isinstance(photo, np.ndarray) else os.fspath(photo)
     if not faces:

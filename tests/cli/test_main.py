@@ -311,3 +311,32 @@ def test_a_reader_that_goes_away_is_no_error(photos):
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+def test_analyze_without_any_face_or_any_photo(magface_command, photos, tmp_path):
+    code, out, _ = magface_command("analyze", photos / "wall.png", "-o", tmp_path / "out")
+    assert code == 0
+    assert "0 faces: 0 people seen again" in out
+    assert parquet.read_table(tmp_path / "out" / "faces.parquet").num_rows == 0
+    (tmp_path / "none").mkdir()
+    code, _, err = magface_command("analyze", tmp_path / "none", "-o", tmp_path / "other")
+    assert code == 2
+    assert "there is no photo to analyze" in err
+    assert not (tmp_path / "other").exists()
+
+
+def test_analyze_with_another_detector_reads_all_again_and_says_so(magface_command, photos, tmp_path):
+    detector = tmp_path / "own.py"
+    detector.write_text(
+        "from magface.detect import YuNet\n"
+        "def detector():\n"
+        "    found = YuNet()\n"
+        "    found.name = 'own'\n"
+        "    return found\n"
+    )
+    magface_command("analyze", photos / "blur0.png", "-o", tmp_path / "out")
+    code, out, _ = magface_command("analyze", photos / "blur0.png", "-o", tmp_path / "out", "--detector", detector)
+    assert code == 0
+    assert "results of another model or detector" in out
+    table = parquet.read_table(tmp_path / "out" / "faces.parquet")
+    assert table.schema.metadata[b"magface.detector"] == b"own"

@@ -51,22 +51,28 @@ def recognizer(model: Path | None, detector: Path | None, engine: EngineChoice) 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Progress bar on stderr, where that is a terminal, with speed and room for a count of faces."""
+    """Progress bar on stderr, where that is a terminal; a task has a field `note` for what was found."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
-        TaskProgressColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TaskProgressColumn(show_speed=True),
+        Speed(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
