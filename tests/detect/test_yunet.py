@@ -184,3 +184,16 @@ def test_python_files_that_are_no_detector_are_refused(tmp_path, code, message):
         detect.load(path)
     with pytest.raises(ModelError, match="cannot read"):
         detect.load(tmp_path / "none.py")
+
+
+def test_another_file_of_the_same_detector_has_another_name():
+    import onnx
+
+    from magface.detect import YuNet, yunet
+
+    model = onnx.load_model_from_string(yunet.packaged())
+    model.producer_name = "changed"
+    changed = YuNet(model.SerializeToString()).name
+    assert YuNet().name == "yunet"
+    assert changed.startswith("yunet-")
+    assert len(changed) == 18

@@ -42,14 +42,16 @@ BATCH = 2  # larger ones are slower: what the network works on leaves the proces
 class YuNet:
     """YuNet on an inference engine.
 
+    Attributes:
+        name: `yunet`; of another file than the packaged one, with the start of its hash.
+        score: faces below this confidence are left out.
+
     Example:
         >>> from skimage import data
         >>> [[face]] = YuNet().detect([data.astronaut()])
         >>> face.box.round(-1)
         array([180.,  60., 270., 180.], dtype=float32)
     """
-
-    name = "yunet"
 
     def __init__(
         self,
@@ -73,8 +75,11 @@ class YuNet:
         Raises:
             ModelError: the file is missing, damaged, or not of the YuNet family.
         """
+        content = _content(model)
+        known = hashlib.sha256(content).hexdigest()
+        self.name = "yunet" if known == SHA256 else f"yunet-{known[:12]}"
         self.score = score
-        self._engine = engines.load(dynamic(_content(model)), engine, threads=threads)
+        self._engine = engines.load(dynamic(content), engine, threads=threads)
 
     def detect(self, images: Sequence[U8]) -> list[list[Face]]:
         """Find every face, as `Detector.detect` says; views of equal size run in one batch."""
