@@ -97,6 +97,11 @@ class Verification:
         """Quality of the worse of the two faces, 0 to 100: what the comparison can be trusted by."""
         return min(self.a.score, self.b.score)
 
+    @property
+    def weak(self) -> bool:
+        """Whether the worse picture is so poor that it may hide who it shows."""
+        return self.score < calibration.WEAK
+
 
 class Recognizer:
     """Detector, alignment and network in one.

@@ -14,9 +14,6 @@ from magface.cli import options
 if TYPE_CHECKING:
     from magface.recognizer import RecognizedFace, Verification
 
-WEAK = 20
-"""Score of the worst hundredth of ordinary photos, as `quality.calibration` fits it."""
-
 Number = Annotated[int | None, typer.Option(min=1, help="Which face, counted from the left; the largest if not given.")]
 
 
@@ -60,7 +57,7 @@ def _facts(result: Verification, a: Path, b: Path) -> dict[str, Any]:
         "fmr": result.threshold.fmr,
         "impostors": result.threshold.impostors,
         "score": result.score,
-        "weak": result.score < WEAK,
+        "weak": result.weak,
         "a": _side(a, result.a, result.faces_a),
         "b": _side(b, result.b, result.faces_b),
     }
@@ -106,8 +103,8 @@ def _quality(face: RecognizedFace) -> str:
 
 def _trust(result: Verification) -> list[str]:
     """What the worse of the two pictures means for the decision."""
-    if result.score >= WEAK:
+    if not result.weak:
         return []
     side = "A" if result.a.score <= result.b.score else "B"
     meaning = "the match stands, but look yourself" if result.match else "it may be one person whom this picture hides"
-    return [f"Caution: {side} is a weak picture (score {result.score:.0f}, under {WEAK}); {meaning}."]
+    return [f"Caution: {side} is a weak picture (score {result.score:.0f}); {meaning}."]

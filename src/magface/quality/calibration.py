@@ -12,8 +12,10 @@ from magface.metrics.verification import threshold_at_fmr
 from magface.models.card import Card, Quality, Threshold
 from magface.types import Embeddings
 
-# a face that 99 % of the reference population beats, and a typical one
-_ANCHORS = ((1, 20.0), (50, 80.0))
+WEAK, STRONG = 20.0, 80.0
+"""Scores of a face that 99 % of the reference population beats, and of a typical one."""
+
+_ANCHORS = ((1, WEAK), (50, STRONG))
 _FMRS = (1e-2, 1e-3, 1e-4)
 _COMPARED = 4000
 

@@ -16,12 +16,10 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from magface.models.card import Card
+from magface.quality.calibration import STRONG, WEAK
 
 SHOWN = 3000
 """Faces on the page at most: some 12 MB, which a phone still opens. `faces.parquet` holds all of them."""
-
-STRONG, WEAK = 80, 20
-"""Scores of the median and of the worst hundredth of ordinary photos, as `quality.calibration` fits them."""
 
 _THUMBNAIL, _COVER = 96, 192
 
@@ -98,8 +96,8 @@ def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
         css=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
         card=card,
         root=root,
-        strong=STRONG,
-        weak=WEAK,
+        strong=round(STRONG),
+        weak=round(WEAK),
         counts={
             "photos": len(names),
             "faces": len(faces),

@@ -213,7 +213,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error).rpartition("] ")[2]
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise DataError(
             f"cannot write to {folder} ({reason}); what was done before is kept: make room or choose another folder "
             "with -o, and run again."
