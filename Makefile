@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= demo
+export PHOTOS OUT
 
 .PHONY: demo test test-slow lint types clean
 
-demo: $(VENV)/.installed
-	@$(BIN)/python -m magface.cli.demo $(if $(PHOTOS),"$(PHOTOS)",) -o "$(OUT)"
+# analyze ends with 1 when some photos could not be read, which it has said by then
+demo: $(VENV)/.installed-demo
+	@if [ -z "$$PHOTOS" ]; then PHOTOS=$$OUT/photos; $(BIN)/python examples/demo_photos.py "$$PHOTOS"; fi && \
+	{ $(BIN)/magface analyze "$$PHOTOS" -o "$$OUT/report" || [ $$? -eq 1 ]; }
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -25,13 +28,13 @@ types: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.installed-demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed-demo
 
 clean:
 	rm -rf $(VENV) demo

@@ -25,6 +25,7 @@ def build(name: str) -> nn.Module:
 
     known = {"sface": sface.SFace}
     if name not in known:
-        hint = get_close_matches(name, known, n=1)
-        raise ModelError(f"there is no backbone {name!r}; " + (f"did you mean {hint[0]}?" if hint else f"known: {', '.join(known)}."))
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+        raise ModelError(f"there is no backbone {name!r}; {hint}")
     return known[name]()
