@@ -1,5 +1,7 @@
 """One path from a photo to its faces, on a portrait in the public domain and worse copies of it."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -63,9 +65,13 @@ def test_stream_gives_every_photo_in_order_and_the_same_faces(recognizer, files)
     for photo in photos:
         assert bool(photo.error) == (photo.path.name == "torn.jpg")
         assert len(photo.faces) == {"good.png": 1, "two.png": 2}.get(photo.path.name, 0)
-    [alone] = recognizer.faces(files[0])
-    for photo in photos[::4]:
-        np.testing.assert_allclose(photo.faces[0].embedding, alone.embedding, atol=1e-3)
+    alone = {path: recognizer.faces(path) for path in files if path.name != "torn.jpg"}
+    for photo in photos:
+        for face, expected in zip(photo.faces, alone.get(photo.path, []), strict=True):
+            np.testing.assert_array_equal(face.face.box, expected.face.box)
+            np.testing.assert_array_equal(face.crop, expected.crop)
+            np.testing.assert_array_equal(face.portrait, expected.portrait)
+            np.testing.assert_allclose(face.embedding, expected.embedding, atol=1e-4 * expected.magnitude)
 
 
 def test_stream_takes_only_a_few_photos_ahead(recognizer, files):
@@ -131,6 +137,24 @@ def test_a_detector_of_ones_own(astronaut, recognizer):
     assert own.detector.name == "given"
     [face] = own.faces(astronaut)
     np.testing.assert_allclose(face.embedding, recognizer.faces(astronaut)[0].embedding, atol=1e-4)
+
+
+def test_a_detector_of_ones_own_is_asked_by_one_thread_at_a_time(files):
+    class Alone:
+        name = "alone"
+        inside = 0
+        most = 0
+
+        def detect(self, images):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.002)
+            self.inside -= 1
+            return [[] for _ in images]
+
+    own = magface.Recognizer(detector=Alone())
+    assert len(list(own.stream(files[:1] * 20))) == 20
+    assert own.detector.most == 1
 
 
 def test_a_face_that_cannot_be_aligned_is_a_failure_of_its_photo_alone(files):

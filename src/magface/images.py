@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -28,7 +29,10 @@ EXTENSIONS = frozenset(
 
 MAX_PIXELS = 200_000_000
 
-_READERS = 2
+_MAX_BYTES = 1 << 31
+_READERS = min(os.cpu_count() or 1, 8)
+
+_Read = TypeVar("_Read")
 
 # Only formats of photos: others would start programs (EPS) or match any bytes (TGA).
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
@@ -64,6 +68,9 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> U8:
     """
     name = os.fspath(path)
     try:
+        status = Path(name).stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size >= _MAX_BYTES:  # a pipe waits, a device never ends
+            raise ImageError(f"{name} is a folder, pipe or device, or larger than 2 GB; give an image file.")
         content = Path(name).read_bytes()
     except (OSError, ValueError, MemoryError) as error:
         raise ImageError(f"cannot read {name} ({_reason(error)}); check the path.") from error
@@ -120,49 +127,52 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         ...     [path.name for path in find([folder])]
         ['a.png', 'b.JPG']
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
             files = _walk(path)
-        elif path.exists():
+        elif os.path.lexists(path):  # a broken link is the failure of one photo
             files = iter([path])
         else:
             raise ImageError(f"{path} does not exist; check the path.")
         for file in files:
-            found.setdefault(file.resolve(), file)
+            found.setdefault(os.path.realpath(file), file)
     return sorted(found.values())
 
 
 def read_ahead(
-    paths: Iterable[str | os.PathLike[str]], read: Callable[[Path], U8] = read, *, ahead: int
-) -> Iterator[tuple[Path, U8 | str]]:
+    paths: Iterable[str | os.PathLike[str]], read: Callable[[Path], _Read], *, ahead: int
+) -> Iterator[tuple[Path, _Read | str]]:
     """Read images in threads while the caller works on earlier ones.
 
     Args:
         paths: image files.
-        read: reads one; a `MagfaceError` is the failure of its file alone.
-        ahead: files that are in memory at most.
+        read: reads one, in any thread; a `MagfaceError` is the failure of its file alone.
+        ahead: files that are read or being read, and not yet taken, at most.
 
     Returns:
-        Each path, in order, with its image, or with the reason why it has none.
+        Each path, in order, with what was read, or with the reason why there is nothing.
     """
 
-    def attempt(path: Path) -> U8 | str:
+    def attempt(path: Path) -> _Read | str:
         try:
             return read(path)
         except MagfaceError as error:
             return str(error)
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        waiting: deque[tuple[Path, Future[U8 | str]]] = deque()
+    readers = ThreadPoolExecutor(_READERS)
+    waiting: deque[tuple[Path, Future[_Read | str]]] = deque()
+    try:
         for path in map(Path, paths):
             waiting.append((path, readers.submit(attempt, path)))
             if len(waiting) >= ahead:
-                earliest, image = waiting.popleft()
-                yield earliest, image.result()
+                earliest, result = waiting.popleft()
+                yield earliest, result.result()
         while waiting:
-            earliest, image = waiting.popleft()
-            yield earliest, image.result()
+            earliest, result = waiting.popleft()
+            yield earliest, result.result()
+    finally:
+        readers.shutdown(cancel_futures=True)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -276,12 +286,13 @@ def _eight_bits(values: NDArray[Any]) -> U8:
     16 bits go by their full range; others by the narrowest usual range that holds them (1 for floats, 255, 65535), or
     by their largest value. Negative values and NaN are black.
     """
-    scaled = np.nan_to_num(values.astype(np.float32), posinf=0.0)
+    kind = np.result_type(values.dtype, np.float32)
+    scaled = np.nan_to_num(values.astype(kind), posinf=0.0, neginf=0.0)
     peak = scaled.max(initial=0)
     sixteen_bits = values.dtype.kind == "u" and values.dtype.itemsize == 2
     usual = [65535] if sixteen_bits else [1, 255, 65535] if values.dtype.kind == "f" else [255, 65535]
     full = next((level for level in usual if peak <= level), peak)
-    grey = np.clip(scaled * (255 / full) + 0.5, 0, 255).astype(np.uint8)
+    grey = (np.clip(scaled, 0, full) / full * 255 + 0.5).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2) if grey.ndim == 2 else np.ascontiguousarray(grey[..., :3])
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +14,10 @@ import cv2
 import numpy as np
 
 from magface import align, detect, geometry, images
-from magface.detect import Detector
+from magface.detect import Detector, YuNet
 from magface.embedder import Embedder
 from magface.engines import EngineName
-from magface.errors import MagfaceError, NoFaceError
+from magface.errors import NoFaceError
 from magface.models.card import Card, Threshold
 from magface.quality import calibration
 from magface.types import F32, U8, Face
@@ -24,9 +26,7 @@ PathLike = str | os.PathLike[str]
 
 PORTRAIT = 224
 _MARGIN = 1.6
-_TOGETHER = 8
-_PIXELS = 16_000_000
-_AHEAD = 8
+_AHEAD = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,6 +131,8 @@ class Recognizer:
     ) -> None:
         self.embedder = Embedder(None if model is None else Path(model), engine=engine)
         self.detector = _detector(detector)
+        # What others wrote may not bear several threads.
+        self._turn = nullcontext() if isinstance(self.detector, YuNet) else threading.Lock()
 
     @property
     def card(self) -> Card:
@@ -147,8 +149,7 @@ class Recognizer:
             ImageError: the file is not a readable image.
         """
         image = photo if isinstance(photo, np.ndarray) else images.read(photo)
-        [found] = self.detector.detect([image])
-        draft = _Draft(Path(), _cuts(image, found))
+        draft = _Draft(Path(), self._cuts(image))
         if draft.cuts:
             draft.vectors.extend(self.embedder.embed(np.stack([cut.crop for cut in draft.cuts])).vectors)
         return list(draft.photo(self.card).faces)
@@ -183,9 +184,10 @@ class Recognizer:
         return Verification(one, other, tuple(faces_a), tuple(faces_b), cosine, threshold)
 
     def stream(self, paths: Iterable[PathLike]) -> Iterator[Photo]:
-        """Read many photos: files are decoded and faces embedded while others are detected.
+        """Read many photos: several are decoded and searched at a time, while the network embeds faces of earlier ones.
 
-        A bounded number of photos is in memory at any time. A photo that cannot be read comes with its `error`.
+        As many photos are in memory as there are threads; of those that wait only the cuts of their faces are kept. A
+        photo that cannot be read comes with its `error`.
 
         Returns:
             One `Photo` for each path, in order.
@@ -200,13 +202,17 @@ class Recognizer:
 
     def _crops(self, paths: Iterable[PathLike], pending: deque[_Draft]) -> Iterator[U8]:
         """Aligned crops of all photos in order; each photo is put into `pending` before its crops come."""
-        for group in _groups(images.read_ahead(paths, ahead=_AHEAD)):
-            found = iter(self.detector.detect([image for _, image in group if not isinstance(image, str)]))
-            drafts = [
-                _draft(path, image, next(found) if isinstance(image, np.ndarray) else []) for path, image in group
-            ]
-            pending.extend(drafts)
-            yield from [cut.crop for draft in drafts for cut in draft.cuts]
+        for path, cuts in images.read_ahead(paths, lambda path: self._cuts(images.read(path)), ahead=_AHEAD):
+            draft = _Draft(path, error=cuts) if isinstance(cuts, str) else _Draft(path, cuts)
+            pending.append(draft)
+            yield from [cut.crop for cut in draft.cuts]
+
+    def _cuts(self, image: U8) -> list[_Cut]:
+        """Cuts of the faces of a photo, from left to right."""
+        with self._turn:
+            [faces] = self.detector.detect([image])
+        ordered = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
+        return [_Cut(face, align.crop(image, face.landmarks), portrait(image, face)) for face in ordered]
 
 
 @dataclass(slots=True, eq=False)
@@ -256,21 +262,6 @@ def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: PathLike 
     return faces[index]
 
 
-def _draft(path: Path, image: U8 | str, faces: Sequence[Face]) -> _Draft:
-    if isinstance(image, str):
-        return _Draft(path, error=image)
-    try:
-        return _Draft(path, _cuts(image, faces))
-    except MagfaceError as error:
-        return _Draft(path, error=str(error))
-
-
-def _cuts(image: U8, faces: Sequence[Face]) -> list[_Cut]:
-    """Cuts of the faces from left to right."""
-    ordered = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
-    return [_Cut(face, align.crop(image, face.landmarks), portrait(image, face)) for face in ordered]
-
-
 def portrait(image: U8, face: Face) -> U8:
     """Square around a face with some of what surrounds it, kept inside the photo.
 
@@ -294,17 +285,3 @@ def portrait(image: U8, face: Face) -> U8:
     if side <= PORTRAIT:
         return square.copy()  # a view would keep the whole photo in memory
     return np.asarray(cv2.resize(square, (PORTRAIT, PORTRAIT), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _groups(photos: Iterable[tuple[Path, U8 | str]]) -> Iterator[list[tuple[Path, U8 | str]]]:
-    """Photos to be detected together: a few, or fewer if they are large."""
-    group: list[tuple[Path, U8 | str]] = []
-    pixels = 0
-    for path, image in photos:
-        group.append((path, image))
-        pixels += 0 if isinstance(image, str) else image.shape[0] * image.shape[1]
-        if len(group) == _TOGETHER or pixels >= _PIXELS:
-            yield group
-            group, pixels = [], 0
-    if group:
-        yield group
