@@ -6,6 +6,7 @@ import random
 import struct
 import sys
 import zlib
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -151,9 +152,23 @@ def test_content_decides_not_the_name(tmp_path, picture):
     close(images.read(path), picture, 0)
 
 
-def test_fast_path_equals_pillow(astronaut):
-    content = encoded(astronaut, "JPEG", quality=90)
-    close(images.decode(content), np.array(Image.open(io.BytesIO(content))), 0.1)
+@pytest.mark.parametrize("height", [1, 63, 64, 65, 512])
+def test_pixels_are_those_of_the_decoder(astronaut, height):
+    content = encoded(astronaut[:height], "JPEG", quality=90)
+    close(images.decode(content), np.array(Image.open(io.BytesIO(content))), 0)
+
+
+def test_damage_is_not_written_to_stderr(astronaut, capfd):
+    for options in ({}, {"progressive": True}, {"restart_marker_rows": 1}):
+        content = encoded(astronaut, "JPEG", **options)
+        dice = random.Random(0)
+        for _ in range(20):
+            damaged = bytearray(content)
+            for _ in range(20):
+                damaged[dice.randrange(1000, len(damaged) - 2)] = dice.randrange(256)
+            with suppress(ImageError):
+                images.decode(bytes(damaged))
+    assert capfd.readouterr().err == ""
 
 
 def test_large_photos_are_refused_before_they_are_decoded():
@@ -237,10 +252,39 @@ def test_what_is_no_image_is_said(tmp_path, content, message):
         images.read(path)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_infinite_and_enormous_values_of_a_tiff(kind):
+    colours = np.full((4, 6, 3), 0.5, kind)
+    colours[0], colours[1], colours[2] = np.nan, -np.inf, np.inf
+    found = images.decode(cv2.imencode(".tiff", colours)[1].tobytes())
+    assert found[:3].max() == 0
+    assert (found[3] == 128).all()
+    colours[0] = np.finfo(kind).max
+    colours[1] = -np.finfo(kind).max
+    found = images.decode(cv2.imencode(".tiff", colours)[1].tobytes())
+    assert (found[0] == 255).all()
+    assert found[1:].max() == 0
+
+
 def test_folders_and_missing_files_are_said(tmp_path):
-    for path in (tmp_path, tmp_path / "none.jpg", "bad\0name.jpg"):
-        with pytest.raises(ImageError, match="cannot read"):
+    for path, message in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "none.jpg", "cannot read"),
+        ("bad\0name.jpg", "cannot read"),
+    ):
+        with pytest.raises(ImageError, match=message):
             images.read(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes and devices in the file system")
+def test_what_would_wait_or_never_end_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "device.jpg").symlink_to("/dev/zero")
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(2**31)
+    for name in ("pipe", "device", "large"):
+        with pytest.raises(ImageError, match=f"{name}.jpg is a folder, pipe or device, or larger than 2 GB"):
+            images.read(tmp_path / f"{name}.jpg")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs permissions that bind")
@@ -280,6 +324,19 @@ def test_find_survives_links_that_lead_back(tmp_path):
     except OSError:
         pytest.skip("needs links")
     assert len(images.find([tmp_path / "photos", tmp_path])) == 1
+
+
+def test_find_leaves_broken_links_to_be_said(tmp_path):
+    links = [tmp_path / "circle.jpg", tmp_path / "nowhere.jpg"]
+    try:
+        for link, target in zip(links, ("circle.jpg", "gone.jpg"), strict=True):
+            link.symlink_to(target)
+    except OSError:
+        pytest.skip("needs links")
+    assert images.find([tmp_path]) == images.find(links) == links
+    for link in links:
+        with pytest.raises(ImageError, match="cannot read"):
+            images.read(link)
 
 
 def test_find_refuses_a_path_that_does_not_exist(tmp_path):

@@ -92,6 +92,69 @@ def test_bad_input_is_exit_2_and_a_sentence(magface_command, arguments):
     assert out + err
 
 
+@pytest.mark.parametrize("form", [["--format", "json"], ["--format=json"]])
+def test_json_on_stdout_says_why_nothing_was_done(magface_command, tmp_path, form):
+    code, out, err = magface_command("quality", tmp_path / "none.jpg", *form)
+    assert code == 2
+    assert f"magface: {json.loads(out)['error']}\n" == err
+
+
+def test_failures_of_all_are_json_too(magface_command, tmp_path, damaged):
+    Image.fromarray(np.full((120, 90, 3), 60, np.uint8)).save(damaged / "whole.png")
+    code, out, err = magface_command("embed", damaged, "-o", tmp_path / "x.npz", "--format", "json")
+    facts = json.loads(out)
+    assert (code, facts["output"], len(facts["failures"])) == (2, None, 3)
+    assert "no photo has a face" in err
+    assert err.count("\n") == 3 + 3
+    assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.fixture
+def odd(tmp_path, photos):
+    """A folder with names that are hard to print: not Unicode, two lines, commands to the terminal."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    content = (photos / "blur0.png").read_bytes()
+    names = (b"not\xffunicode.png", b"two\nlines.png", b"\x1b[31mred.png")
+    try:
+        for name in names:
+            (folder / os.fsdecode(name)).write_bytes(content)
+            (folder / os.fsdecode(b"cut" + name)).write_bytes(content[:999])
+    except OSError:
+        pytest.skip("needs a file system that takes any name")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_odd_names_are_printed_on_any_terminal(odd, form):
+    run = subprocess.run(
+        [sys.executable, "-m", "magface.cli.main", "quality", odd, "--format", form],
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    errors = run.stderr.decode("ascii").splitlines()
+    assert len(errors) == 3 + 1
+    assert all(line.startswith("magface: ") and line.isprintable() for line in errors)
+    assert run.stdout.decode("ascii").count("red.png") == 1
+
+
+def test_analyze_takes_odd_names(magface_command, odd, tmp_path):
+    code, out, _ = magface_command("analyze", odd, "-o", tmp_path / "out", "--format", "json")
+    facts = json.loads(out)
+    assert (code, facts["photos"], facts["faces"], len(facts["failures"])) == (1, 6, 3, 3)
+    assert "not\\xffunicode.png" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "list"])
+def test_embed_refuses_names_before_the_work(magface_command, odd, tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("magface.cli.reading.read", lambda *_: pytest.fail("worked in vain"))
+    code, _, err = magface_command("embed", odd, "-o", tmp_path / f"x.{suffix}")
+    assert code == 2
+    assert "write .npz instead" in err
+
+
 def test_model_that_is_none_is_refused(magface_command, photos, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"nonsense")
     code, _, err = magface_command(
@@ -340,3 +403,11 @@ def test_analyze_with_another_detector_reads_all_again_and_says_so(magface_comma
     assert "results of another model or detector" in out
     table = parquet.read_table(tmp_path / "out" / "faces.parquet")
     assert table.schema.metadata[b"magface.detector"] == b"own"
+
+
+@pytest.mark.parametrize("arguments", ["finetune recipe.toml people runs/1", "export sface -o sface.onnx"])
+def test_training_without_torch_says_what_to_install(arguments):
+    code = "import sys; sys.modules['torch'] = None; from magface.cli.main import main; main(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "magface: this command needs torch; pip install 'magface[train]'.\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,8 +41,8 @@ def analyze(
     """
     from magface import images, report
 
-    inside = output.resolve()
-    paths = [path for path in images.find(photos) if inside not in path.resolve().parents]
+    inside = Path(os.path.realpath(output))  # Path.resolve fails on links that go in circles
+    paths = [path for path in images.find(photos) if inside not in Path(os.path.realpath(path)).parents]
     recognizer = options.recognizer(model, detector, engine)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -58,9 +59,7 @@ def analyze(
                 recognizer, paths, output, started=lambda total: bar.update(task, total=total), progress=count
             )
     except KeyboardInterrupt:
-        typer.echo(
-            f"magface: stopped; what is done is kept in {output}: the same command goes on from there.", err=True
-        )
+        options.say(f"stopped; what is done is kept in {output}: the same command goes on from there.")
         raise typer.Exit(STOPPED) from None
     if form is options.Format.json:
         typer.echo(json.dumps(dataclasses.asdict(analysis), default=str, indent=2))

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from magface.cli import options, reading
-from magface.errors import NoFaceError
 
 
 def embed(
@@ -35,19 +34,21 @@ def embed(
     from magface.data import features
 
     features.check_format(output)
-    read = reading.read(photos, aligned, model, detector, engine)
+    paths = reading.find(photos)
+    features.check_names(output, [str(path) for path in paths])
+    read = reading.read(paths, aligned, model, detector, engine)
     if read.names:
         features.write(output, read.names, read.embeddings)
-        _tell(read, output, form)
-    read.finish()
+    _tell(read, output, form)
     if not read.names:
-        raise NoFaceError("no photo has a face, so nothing was written; use --aligned if the images are crops.")
+        options.say("no photo has a face, so nothing was written; use --aligned if the images are crops.")
+    read.finish(done=bool(read.names))
 
 
 def _tell(read: reading.Read, output: Path, form: options.Format) -> None:
     if form is options.Format.json:
         facts = {
-            "output": str(output),
+            "output": str(output) if read.names else None,
             "photos": read.total,
             "faces": len(read.names),
             "embedding_size": read.card.embedding_size,
@@ -56,5 +57,5 @@ def _tell(read: reading.Read, output: Path, form: options.Format) -> None:
             "failures": [[str(path), reason] for path, reason in read.failures],
         }
         typer.echo(json.dumps(facts, indent=2))
-    else:
+    elif read.names:
         typer.echo(f"{len(read.names):,} faces of {read.total:,} photos in {output}")

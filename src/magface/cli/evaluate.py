@@ -75,7 +75,7 @@ def evaluate(
         result = _measure(bench, embedder, data, pairs, seed, cache, lambda done: bar.advance(task, done))
     if result.failures:
         name, reason = next(iter(result.failures.items()))
-        typer.echo(f"magface: {len(result.failures):,} images are missing; the first: {name} {reason}", err=True)
+        options.say(f"{len(result.failures):,} images are missing; the first: {name} {reason}")
     if form is options.Format.json:
         typer.echo(json.dumps(result.as_dict(), indent=2))
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magface.cli import options
 from magface.cli.options import Format, Output
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ def finetune(
     settings = load(recipe)
     faces = ImageFolder.open(data, table)
     for _, reason in faces.failures:
-        typer.echo(f"magface: {reason}", err=True)
+        options.say(reason)
     try:
         summary = _run(settings, faces, out, start, cache, device, restart)
     except StoppedError as stop:
-        typer.echo(f"magface: {stop}", err=True)
+        options.say(str(stop))
         raise typer.Exit(stop.exit_code) from None
     if form is Format.json:
         typer.echo(json.dumps(summary, indent=2))

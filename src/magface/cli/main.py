@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
+import json
 import os
 import sys
-from typing import Annotated, Any
+from itertools import pairwise
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from magface.cli import options
 from magface.errors import MagfaceError
 
 COMMANDS = ("analyze", "embed", "verify", "quality", "finetune", "evaluate", "export")
+TRAINING = ("torch", "onnxscript")
+"""What the extra `train` brings."""
 
 
 class _Commands(TyperGroup):
@@ -71,6 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: without the name of the program; `None` takes those of the process.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name of a file may be what the terminal cannot write
+            stream.reconfigure(errors="backslashreplace")
     try:
         typer.main.get_command(app)(arguments, prog_name="magface")
         _flush()
@@ -78,12 +88,23 @@ def main(arguments: list[str] | None = None) -> None:
         _flush()
         sys.exit(end.code)
     except MagfaceError as error:
-        print(f"magface: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error), arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING:
+            raise
+        _fail(f"this command needs {error.name}; pip install 'magface[train]'.", arguments)
     except OSError as error:
-        place = f" {error.filename}" if error.filename else " a file"
-        print(f"magface: cannot use{place} ({error.strerror}); check the path and the room there.", file=sys.stderr)
-        sys.exit(2)
+        place = error.filename or "a file"
+        _fail(f"cannot use {place} ({error.strerror or error}); check the path and the room there.", arguments)
+
+
+def _fail(message: str, arguments: list[str]) -> NoReturn:
+    """Say on stderr what went wrong, and on stdout too where a program reads that."""
+    options.say(message)
+    if "--format=json" in arguments or ("--format", "json") in pairwise(arguments):
+        print(json.dumps({"error": message}))
+    _flush()
+    sys.exit(2)
 
 
 def _flush() -> None:

@@ -49,6 +49,21 @@ def recognizer(model: Path | None, detector: Path | None, engine: EngineChoice) 
     return Recognizer(model, detector, engine.value)
 
 
+def printable(text: str) -> str:
+    r"""Text on one line: a name of a file may hold line breaks, commands to the terminal, or what is not Unicode.
+
+    Example:
+        >>> printable("a\n\x1b[31mb.jpg")
+        'a\\n\\x1b[31mb.jpg'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(message: str) -> None:
+    """Print one line for people on stderr."""
+    typer.echo(f"magface: {printable(message)}", err=True)
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Progress bar on stderr, where that is a terminal; a task has a field `note` for what was found."""

@@ -49,7 +49,7 @@ def quality(
       magface quality holiday/
       magface quality crops/ --aligned --format csv > quality.csv
     """
-    read = reading.read(photos, aligned, model, detector, engine)
+    read = reading.read(reading.find(photos), aligned, model, detector, engine)
     rows = _rows(read)
     match form:
         case Format.json:
@@ -62,7 +62,7 @@ def quality(
             typer.echo("score  percentile  magnitude  photo")
             for row in rows:
                 numbers = f"{row['score']:5.0f}  {row['percentile']:10.0f}  {row['magnitude']:9.2f}"
-                typer.echo(f"{numbers}  {row['photo']}")
+                typer.echo(f"{numbers}  {options.printable(row['photo'])}")
     read.finish()
 
 

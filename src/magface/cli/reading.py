@@ -38,28 +38,34 @@ class Read:
     empty: list[Path]
     total: int
 
-    def finish(self) -> None:
-        """Say on stderr what is missing, and exit with the code for it.
-
-        Raises:
-            typer.Exit: with code 1 if some photos could not be read, 2 if none could.
-        """
+    def finish(self, *, done: bool = True) -> None:
+        """Say on stderr what is missing, and exit as `fail` does."""
         if self.empty:
             more = ", ..." if len(self.empty) > 3 else ""
             names = ", ".join(map(str, self.empty[:3]))
-            typer.echo(f"magface: no face in {len(self.empty)} of {self.total} photos: {names}{more}", err=True)
-        fail(self.failures, self.total)
+            options.say(f"no face in {len(self.empty)} of {self.total} photos: {names}{more}")
+        fail(self.failures, self.total, done=done)
 
 
-def read(
-    photos: Sequence[Path], aligned: bool, model: Path | None, detector: Path | None, engine: options.EngineChoice
-) -> Read:
-    """Find and embed the faces of photos, or embed crops, under a progress bar."""
+def find(photos: Sequence[Path]) -> list[Path]:
+    """Image files among files and folders.
+
+    Raises:
+        DataError: there is none.
+        ImageError: a path does not exist, or a folder cannot be listed.
+    """
     from magface import images
 
     paths = images.find(photos)
     if not paths:
         raise DataError("there is no photo to read; name image files or a folder that holds some.")
+    return paths
+
+
+def read(
+    paths: Sequence[Path], aligned: bool, model: Path | None, detector: Path | None, engine: options.EngineChoice
+) -> Read:
+    """Find and embed the faces of photos, or embed crops, under a progress bar."""
     return (
         _read_crops(paths, model, engine)
         if aligned
@@ -101,14 +107,20 @@ def _read_photos(paths: Sequence[Path], recognizer: Recognizer) -> Read:
     return Read(names, embeddings, recognizer.card, failures, empty, len(paths))
 
 
-def fail(failures: Sequence[tuple[object, str]], total: int) -> None:
+def fail(failures: Sequence[tuple[object, str]], total: int, *, done: bool = True) -> None:
     """Say on stderr which photos could not be read, and exit with the code for it if there are any.
 
+    Args:
+        failures: `(path, reason)` of those photos.
+        total: photos that were asked for.
+        done: whether there is a result.
+
     Raises:
-        typer.Exit: with code 1 if some of the photos could not be read, 2 if none could.
+        typer.Exit: with code 1 if some of the photos could not be read, 2 if none could or there is no result.
     """
     for _, reason in failures:
-        typer.echo(f"magface: {reason}", err=True)
+        options.say(reason)
     if failures:
-        typer.echo(f"magface: {len(failures)} of {total} photos could not be read.", err=True)
-        raise typer.Exit(2 if len(failures) == total else 1)
+        options.say(f"{len(failures)} of {total} photos could not be read.")
+    if failures or not done:
+        raise typer.Exit(1 if done and len(failures) < total else 2)

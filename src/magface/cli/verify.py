@@ -80,8 +80,8 @@ def _text(result: Verification, a: Path, b: Path, chosen: tuple[bool, bool]) -> 
     sign = ">=" if result.match else "<"
     lines = [
         f"{'match' if result.match else 'no match'}: cosine {result.cosine:.3f} {sign} {threshold.cosine:.3f}",
-        f"  A  {_quality(result.a)}  {a}",
-        f"  B  {_quality(result.b)}  {b}",
+        f"  A  {_quality(result.a)}  {options.printable(str(a))}",
+        f"  B  {_quality(result.b)}  {options.printable(str(b))}",
         f"Decided at a false match rate of {threshold.fmr:g}, "
         f"measured on {threshold.impostors:,} comparisons of different people.",
     ]

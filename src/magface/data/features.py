@@ -36,6 +36,7 @@ def write(path: str | os.PathLike[str], names: Sequence[str], embeddings: Embedd
     """
     if len(names) != len(embeddings):
         raise DataError(f"{len(names)} names do not fit {len(embeddings)} embeddings.")
+    check_names(path, names)
     match check_format(path):
         case ".npz":
             _write_npz(Path(path), names, embeddings)
@@ -75,6 +76,29 @@ def check_format(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
+def check_names(path: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Refuse names that the format of `path` cannot hold; to be asked before the work whose result goes there.
+
+    Raises:
+        DataError: a name cannot be written, or the suffix of `path` is not one of `FORMATS`.
+    """
+    suffix = check_format(path)
+    for name in names:
+        if suffix == ".parquet" and not _is_unicode(name):
+            raise DataError(f"{name!a} is not Unicode text, which Parquet needs; write .npz instead.")
+        if suffix in _TEXT and not _is_path_of_a_list(name):
+            raise DataError(f"the name {name!r} cannot be told from the numbers of a text list; write .npz instead.")
+
+
+def _is_unicode(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _is_path_of_a_list(name: str) -> bool:
+    one_line = bool(name) and name.strip() == name and len(name.splitlines()) == 1
+    return one_line and not _is_number(name.rsplit(" ", 1)[-1])
+
+
 def _write_npz(path: Path, names: Sequence[str], embeddings: Embeddings) -> None:
     with io.atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(
@@ -98,10 +122,7 @@ def _write_parquet(path: Path, names: Sequence[str], embeddings: Embeddings) -> 
     from pyarrow import parquet
 
     size = embeddings.vectors.shape[1]
-    try:
-        column = pa.array(names, pa.string())
-    except UnicodeEncodeError as error:
-        raise DataError("a name is not Unicode text, which Parquet needs; write .npz instead.") from error
+    column = pa.array(names, pa.string())
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.vectors.ravel()), size)
     table = pa.table({"path": column, "embedding": vectors})
     with io.atomic_path(path) as temporary:
@@ -127,9 +148,6 @@ def _read_parquet(path: Path) -> tuple[list[str], Embeddings]:
 
 
 def _write_text(path: Path, names: Sequence[str], embeddings: Embeddings) -> None:
-    for name in names:
-        if not name or name.strip() != name or len(name.splitlines()) != 1 or _is_number(name.rsplit(" ", 1)[-1]):
-            raise DataError(f"the name {name!r} cannot be told from the numbers of a text list; write .npz instead.")
     with io.atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
         for name, row in zip(names, embeddings.vectors.tolist(), strict=True):
             file.write(f"{name} {' '.join(map(repr, row))}\n")

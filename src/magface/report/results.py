@@ -35,8 +35,13 @@ _JPEG_QUALITY = 90
 
 
 def name_of(path: Path) -> str:
-    """Absolute path as text; bytes of a file name that are not Unicode are written as escapes."""
-    return os.fsencode(path.absolute()).decode(errors="backslashreplace")
+    """Absolute path as text."""
+    return _unicode(str(path.absolute()))
+
+
+def _unicode(text: str) -> str:
+    """Text in which bytes of a file name that are not Unicode are written as escapes."""
+    return os.fsencode(text).decode(errors="backslashreplace")
 
 
 def face_fields(size: int) -> list[pa.Field]:
@@ -112,7 +117,7 @@ class Results:
         with writing(self.folder):
             faces = [self._row(number, face) for number, face in enumerate(photo.faces, start=1)]
         name = name_of(photo.path)
-        row = {"photo": name, "bytes": size, "modified_ns": modified, "error": photo.error, "faces": faces}
+        row = {"photo": name, "bytes": size, "modified_ns": modified, "error": _unicode(photo.error), "faces": faces}
         self._rows.append(row)
         if len(self._rows) >= _ROWS or time.monotonic() - self._written > _SECONDS:
             self.flush()
