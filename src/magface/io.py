@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,10 +44,53 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Try whether a file can be written at `path`, before the work whose result goes there; its folder is made.
+
+    Raises:
+        OSError: it cannot.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    tempfile.TemporaryFile(dir=target.parent).close()
+
+
 def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write a whole file or nothing; text is UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold a file for this process alone, as long as the block lasts.
+
+    The lock is the operating system's: it ends with the process, however that ends. On a file system without locks
+    nothing is held. The file is made where it is missing, and stays.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    with Path(path).open("ab") as file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise BlockingIOError(errno.EAGAIN, "another process holds it", os.fspath(path)) from error
+        yield
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

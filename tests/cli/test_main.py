@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -147,6 +148,31 @@ def test_analyze_takes_odd_names(magface_command, odd, tmp_path):
     assert "not\\xffunicode.png" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
+def test_embed_refuses_a_place_before_the_work(magface_command, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("magface.cli.reading.read", lambda *_: pytest.fail("worked in vain"))
+    (tmp_path / "x.npz").mkdir()
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "x.npz", tmp_path / "file" / "y.npz"):
+        code, _, err = magface_command("embed", photos, "-o", place)
+        assert code == 2
+        assert err.startswith("magface: cannot use ")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_full_or_closed_output_is_no_traceback(photos, form):
+    pair = photos / "blur0.png", photos / "blur1.png"
+    command = [sys.executable, "-m", "magface.cli.main", "verify", *map(str, pair), "--format", form]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1
+    assert "No space left" in run.stderr
+    run = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "list"])
 def test_embed_refuses_names_before_the_work(magface_command, odd, tmp_path, suffix, monkeypatch):
     monkeypatch.setattr("magface.cli.reading.read", lambda *_: pytest.fail("worked in vain"))
@@ -276,6 +302,7 @@ def test_analyze_writes_everything_and_goes_on(magface_command, photos, tmp_path
     assert (first["photos"], first["read_now"], first["faces"]) == (6, 6, 5)
     assert len(first["without_face"]) == 1
     assert sorted(path.name for path in out_folder.iterdir()) == [
+        ".lock",
         "crops",
         "faces.parquet",
         "photos.parquet",

@@ -1,5 +1,7 @@
 """The folder survives anything: rows are kept at once, and a part is whole or not there."""
 
+import subprocess
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -138,6 +140,33 @@ def test_a_full_disk_is_said_and_what_is_done_stays(folder, paths):
     with pytest.raises(DataError, match="No space left on device"), Full(folder, "m", "yunet", 4) as results:
         results.add(Photo(paths[1], (face(),)))
     assert opened(folder).missing(paths) == paths[1:]
+
+
+def test_second_run_into_the_folder_is_refused_until_the_first_has_ended(folder, paths):
+    with opened(folder) as results:
+        results.add(Photo(paths[0]))
+        with pytest.raises(DataError, match=r"another run is writing to .*; wait"), opened(folder):
+            pass
+    with opened(folder) as results:
+        assert results.missing(paths) == paths[1:]
+
+
+def test_lock_ends_with_a_killed_process(folder):
+    code = """if 1:
+        import sys, time
+        from pathlib import Path
+        from magface.report.results import Results
+        with Results(Path(sys.argv[1]), "m", "yunet", 4):
+            print("in", flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline().strip() == b"in"
+        with pytest.raises(DataError, match="another run"), opened(folder):
+            pass
+        other.kill()
+    with opened(folder):
+        pass
 
 
 def test_name_that_is_not_unicode_can_be_kept(folder, tmp_path):

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def face_fields(size: int) -> list[pa.Field]:
 
 
 class Results:
-    """Rows of an analysis in its folder; as a context manager it keeps what is done when it is left.
+    """Rows of an analysis in its folder; as a context manager it keeps others out, and what is done when it is left.
 
     Args:
         folder: made where it is missing.
@@ -69,7 +69,7 @@ class Results:
         refused: whether the folder holds results of another model or detector.
 
     Raises:
-        DataError: the folder cannot be made or written.
+        DataError: the folder cannot be made or written; when it is entered: another process is writing to it.
     """
 
     def __init__(self, folder: Path, model: str, detector: str, size: int) -> None:
@@ -89,6 +89,7 @@ class Results:
             ],
             metadata=self._metadata,
         )
+        self._lock = ExitStack()
         self._rows: list[dict[str, Any]] = []
         self._written = time.monotonic()
         with writing(folder):
@@ -96,10 +97,13 @@ class Results:
             self._journal.mkdir(exist_ok=True)
 
     def __enter__(self) -> Results:
+        with writing(self.folder):
+            self._lock.enter_context(io.locked(self.folder / ".lock"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.flush()
+        with self._lock:
+            self.flush()
 
     def missing(self, photos: Sequence[Path]) -> list[Path]:
         """Photos that are new, were changed since they were read, lost a crop, or could not be read."""
@@ -210,13 +214,17 @@ def write_faces(path: Path, photos: pa.Table, people: np.ndarray) -> pa.Table:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into one sentence.
+    """Turn a full disk or a folder that cannot be written, or not now, into one sentence.
 
     Raises:
         DataError: something could not be written.
     """
     try:
         yield
+    except BlockingIOError as error:
+        raise DataError(
+            f"another run is writing to {folder}; wait until it has ended, or choose another folder with -o."
+        ) from error
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise DataError(
