@@ -3,6 +3,7 @@ import weakref
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from magface import embedder as module
@@ -52,6 +53,30 @@ def test_all_ways_give_the_same_embeddings(embedder, crops, files):
     assert not failures
     assert close(embeddings.vectors, whole.vectors)
     assert embeddings.model == embedder.fingerprint
+
+
+@pytest.mark.parametrize(("value", "size", "message"), [(np.nan, 128, "NaN"), (np.inf, 128, "NaN"), (1, 64, "size")])
+def test_a_model_that_does_not_give_what_its_card_says(crops, tmp_path, value, size, message):
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weight"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "wrong",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 112, 112, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", size])],
+        [numpy_helper.from_array(np.full((3, size), value, np.float32), "weight")],
+    )
+    built = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "wrong.onnx"
+    path.write_bytes(card.attach(built.SerializeToString(), card.read(default.path())[0]))
+    wrong = Embedder(path)
+    with pytest.raises(ModelError, match=message):
+        wrong.embed(crops[:1])
+    with pytest.raises(ModelError, match=message):
+        list(wrong.stream(crops))
 
 
 def test_other_engines_give_the_same_embeddings(embedder, crops):

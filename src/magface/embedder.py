@@ -76,9 +76,10 @@ class Embedder:
 
         Raises:
             EngineError: the crops have another shape or type.
+            ModelError: the embeddings are not finite, or not of the size in the card.
         """
         if 0 < len(crops) <= BATCH:
-            return Embeddings(self._engine(crops)[0], self.fingerprint)
+            return Embeddings(self._checked(self._engine(crops)[0]), self.fingerprint)
         return self._collected(self.stream(crops))
 
     def stream(self, crops: Iterable[U8]) -> Iterator[F32]:
@@ -92,8 +93,9 @@ class Embedder:
 
         Raises:
             EngineError: a crop has another shape or type.
+            ModelError: the embeddings are not finite, or not of the size in the card.
         """
-        return chain.from_iterable(outputs[0] for outputs in self._engine.stream(_batches(crops)))
+        return chain.from_iterable(self._checked(outputs[0]) for outputs in self._engine.stream(_batches(crops)))
 
     def embed_files(
         self, paths: Sequence[str | os.PathLike[str]], *, progress: Callable[[int], object] | None = None
@@ -120,6 +122,14 @@ class Embedder:
                     yield crop
 
         return self._collected(self.stream(crops())), failures
+
+    def _checked(self, vectors: F32) -> F32:
+        """Output of the network for one batch, before anybody relies on it."""
+        if vectors.shape[1:] != (self.card.embedding_size,):
+            raise ModelError("the model gives vectors of another size than its card says; export it again.")
+        if not np.isfinite(vectors).all():
+            raise ModelError("the model gives NaN or infinity for a face; train or export it again.")
+        return vectors
 
     def _collected(self, vectors: Iterable[F32]) -> Embeddings:
         rows: Any = np.fromiter(vectors, np.dtype((np.float32, self.card.embedding_size)))

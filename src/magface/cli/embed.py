@@ -31,11 +31,13 @@ def embed(
       magface embed holiday/ -o holiday.parquet
       magface embed crops/ --aligned -o feat.list
     """
+    from magface import io
     from magface.data import features
 
     features.check_format(output)
     paths = reading.find(photos)
     features.check_names(output, [str(path) for path in paths])
+    io.check_place(output)
     read = reading.read(paths, aligned, model, detector, engine)
     if read.names:
         features.write(output, read.names, read.embeddings)

@@ -6,9 +6,12 @@ import importlib
 import inspect
 import io
 import json
+import logging
 import os
 import sys
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -78,9 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: without the name of the program; `None` takes those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name of a file may be what the terminal cannot write
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     try:
         typer.main.get_command(app)(arguments, prog_name="magface")
         _flush()
@@ -98,12 +99,23 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"cannot use {place} ({error.strerror or error}); check the path and the room there.", arguments)
 
 
+def _prepare_streams() -> None:
+    """Output that takes every name of a file, even where a terminal knows few letters or there is none."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or Path(os.devnull).open("w")  # noqa: SIM115 open to the end
+        setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # what decoders log about a damaged photo is in the reason that we give
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
 def _fail(message: str, arguments: list[str]) -> NoReturn:
     """Say on stderr what went wrong, and on stdout too where a program reads that."""
     options.say(message)
     if "--format=json" in arguments or ("--format", "json") in pairwise(arguments):
-        print(json.dumps({"error": message}))
-    _flush()
+        with suppress(OSError):  # perhaps it is the output that has no room
+            print(json.dumps({"error": message}), flush=True)
     sys.exit(2)
 
 
