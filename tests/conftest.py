@@ -1,5 +1,6 @@
 """Where the real faces are, one thread, and models that several tests share."""
 
+import contextlib
 import os
 import tarfile
 from pathlib import Path
@@ -22,10 +23,8 @@ def extracted(name: str) -> Path:
         part = folder.with_name(f"{folder.name}.{os.getpid()}")
         with tarfile.open(archive) as tar:
             tar.extractall(part, filter="data")
-        try:
+        with contextlib.suppress(OSError):  # another worker was faster
             part.rename(folder)
-        except OSError:  # another worker was faster
-            pass
     return folder
 
 

@@ -1,0 +1,121 @@
+"""Write the tables of docs/benchmarks.md from the results in docs/results.
+
+A result is what `magface evaluate ... --format json` printed, in a file `SET.MODEL.json`.
+
+Examples:
+    python benchmarks/tables.py                                     write the tables
+    python benchmarks/tables.py --measure DATA --sface sface.onnx   measure both models first
+
+DATA is a folder with lfw_aligned.tar, lfw_pairs.txt, rof_dev.tar and the folder magface_toy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+RESULTS = DOCS / "results"
+BLOCK = re.compile(r"(?s)(?<=<!-- tables:begin -->\n).*(?=<!-- tables:end -->)")
+
+SETS = {
+    "lfw": ("LFW, the official 6,000 pairs", "lfw {data}/lfw_aligned.tar --pairs {data}/lfw_pairs.txt"),
+    "rof_dev": ("Real-world Occluded Faces, people not in the training data", "edc {data}/rof_dev.tar"),
+    "toy": ("Order of quality beside the official model", "toy {data}/magface_toy"),
+    "degradation": ("Magnitude while faces are degraded", "degradation {data}/lfw_aligned.tar"),
+}
+"""Title and arguments of `magface evaluate`."""
+
+MODELS = {"sface": "untouched SFace", "magface-sface": "shipped model"}
+
+
+def arguments(name: str, model: str, data: str, sface: str) -> list[str]:
+    """Arguments of `magface` that give a result."""
+    chosen = ["--model", sface] if model == "sface" else []
+    return ["evaluate", *SETS[name][1].format(data=data).split(), *chosen, "--format", "json"]
+
+
+def measure(data: Path, sface: Path) -> None:
+    """Measure both models on every set."""
+    RESULTS.mkdir(exist_ok=True)
+    for name in SETS:
+        for model in MODELS:
+            command = [sys.executable, "-m", "magface.cli.main", *arguments(name, model, str(data), str(sface))]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+            (RESULTS / f"{name}.{model}.json").write_bytes(done.stdout)
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """Results by set and model."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in SETS}
+    for path in sorted(RESULTS.glob("*.json")):
+        name, model = path.stem.split(".")
+        found[name][model] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def block() -> str:
+    """Everything between the marks of the page."""
+    found = results()
+    return "\n".join(section(name, found[name]) for name in SETS if found[name])
+
+
+def section(name: str, found: dict[str, Any]) -> str:
+    """Title, commands and table of one set."""
+    models = [model for model in MODELS if model in found]
+    first = found[models[0]]
+    commands = [
+        f"magface {' '.join(arguments(name, model, 'DATA', 'sface.onnx'))} > docs/results/{name}.{model}.json"
+        for model in models
+    ]
+    numbers = {model: {each["name"]: each for each in found[model]["measures"]} for model in models}
+    heads = [f"{MODELS[model]} ({found[model]['model'][:12]})" for model in models]
+    rows = [
+        f"| {measure} | {' | '.join(number(numbers[model].get(measure)) for model in models)} |"
+        for measure in dict.fromkeys(measure for model in models for measure in numbers[model])
+    ]
+    return "\n".join(
+        [
+            f"### {SETS[name][0]}",
+            "",
+            ", ".join(f"{count:,} {what}" for what, count in first["counts"].items()) + ".",
+            "",
+            f"| measure | {' | '.join(heads)} |",
+            f"| --- |{' ---: |' * len(models)}",
+            *rows,
+            "",
+            "```",
+            *commands,
+            "```",
+            "",
+        ]
+    )
+
+
+def number(measure: dict[str, Any] | None) -> str:
+    """A value with its 95 % interval."""
+    if measure is None or measure["value"] is None:
+        return "–"
+    interval = measure["interval"]
+    return f"{measure['value']:.4f}" + ("" if interval is None else " ({:.4f} to {:.4f})".format(*interval))
+
+
+def main() -> None:
+    """Measure if asked, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", type=Path, metavar="DATA", help="measure both models on the sets in this folder")
+    parser.add_argument("--sface", type=Path, default=Path("sface.onnx"), help="model file of the untouched SFace")
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.measure, options.sface)
+    PAGE.write_text(BLOCK.sub(lambda _: block(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What the documents say is what the program does, and what the files hold."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from magface.cli.main import COMMANDS
+from magface.models import card, default
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def script(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def make_card():
+    return script(ROOT / "docs" / "make_card.py")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return script(ROOT / "benchmarks" / "tables.py")
+
+
+def test_the_card_in_the_documents_is_that_of_the_model(make_card):
+    found, _ = card.read(default.path())
+    again = "run `python docs/make_card.py`"
+    assert make_card.BLOCK.search(README)[0] == make_card.short(found), again
+    assert make_card.PAGE.read_text(encoding="utf-8") == make_card.full(found), again
+
+
+def test_the_tables_are_those_of_the_results(tables):
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert tables.BLOCK.search(page)[0] == tables.block(), "run `python benchmarks/tables.py`"
+
+
+def test_every_measured_number_is_in_the_tables(tables):
+    page = tables.PAGE.read_text(encoding="utf-8")
+    measures = [each for models in tables.results().values() for found in models.values() for each in found["measures"]]
+    assert measures
+    for each in measures:
+        assert re.search(rf"^\| {re.escape(each['name'])} \|.* {each['value']:.4f}[ |]", page, re.MULTILINE)
+
+
+def test_results_are_of_one_model_each_and_of_the_one_that_ships(tables):
+    _, shipped = card.read(default.path())
+    found = [models for models in tables.results().values() if models]
+    assert {models["magface-sface"]["model"] for models in found if "magface-sface" in models} <= {shipped}
+    assert len({models["sface"]["model"] for models in found}) == 1
+
+
+def test_the_readme_names_every_command():
+    assert sorted(re.findall(r"^\| `magface (\w+)", README, re.MULTILINE)) == sorted(COMMANDS)
+
+
+def test_the_python_of_the_readme_runs(astronaut, tmp_path, monkeypatch, capsys):
+    for name in ("team", "passport", "door"):
+        Image.fromarray(astronaut).save(tmp_path / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    _, verified, embedding = capsys.readouterr().out.splitlines()
+    assert verified.startswith("True cosine 1.000")
+    assert embedding.startswith("(128,)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+    for link in links:
+        assert "://" in link or (page.parent / link).exists(), link
