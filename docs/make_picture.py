@@ -16,7 +16,7 @@ from magface import Recognizer, analyze
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "report.png"
-WIDTH, HEIGHT = 1080, 1460
+WIDTH, HEIGHT = 1080, 1500
 
 
 def main() -> None:
