@@ -19,7 +19,7 @@ import numpy as np
 
 from magface import engines
 from magface.errors import ModelError
-from magface.models import packaged
+from magface.models import card, packaged
 from magface.types import F32, U8, Face
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class YuNet:
         Raises:
             ModelError: the file is missing, damaged, or not of the YuNet family.
         """
-        content = _content(model)
+        content = packaged.read("yunet") if model is None else card.content(model)
         known = hashlib.sha256(content).hexdigest()
         self.name = "yunet" if known == packaged.SHA256["yunet"] else f"yunet-{known[:12]}"
         self.score = score
@@ -177,17 +177,6 @@ def _faces(candidates: F32) -> list[Face]:
         area, areas = np.prod(best[2:4] - best[:2]), np.prod(rest[:, 2:4] - rest[:, :2], axis=1)
         rest = rest[(common <= OVERLAP * (area + areas - common)) & (common <= INSIDE * areas)]
     return faces
-
-
-def _content(model: Path | bytes | None) -> bytes:
-    if model is None:
-        return packaged.read("yunet")
-    if isinstance(model, bytes):
-        return model
-    try:
-        return Path(model).read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read the face detector {model} ({error.strerror}); check the path.") from error
 
 
 def dynamic(model: bytes) -> bytes:

@@ -244,8 +244,8 @@ def _schema(part: Path) -> pa.Schema:
 
 
 def _read(part: Path, columns: list[str] | None = None) -> pa.Table:
-    with _reading(part):
-        return parquet.ParquetFile(part).read(columns=columns)
+    with _reading(part), parquet.ParquetFile(part) as file:
+        return file.read(columns=columns)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         DataError: the file is missing, damaged, or not a checkpoint of this package.
     """
     try:
-        state = torch.load(Path(path), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on files that it then refuses
+            state = torch.load(Path(path), map_location="cpu", weights_only=True)
     except Exception as error:  # on hostile bytes the restricted unpickler fails in many ways
         raise DataError(f"the checkpoint {path} cannot be read; it is missing or damaged.") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT or not state.keys() >= _KEYS:
