@@ -167,3 +167,11 @@ def test_a_face_that_cannot_be_aligned_is_a_failure_of_its_photo_alone(files):
     [photo, torn] = magface.Recognizer(detector=Broken()).stream(files[:2])
     assert "landmarks" in photo.error
     assert "torn.jpg" in torn.error
+
+
+@pytest.mark.parametrize(
+    "convert", [lambda a: a[..., 0], lambda a: a / 255, lambda a: a[:0], lambda a: a[..., [0] * 4]]
+)
+def test_arrays_that_are_no_photo_are_refused(recognizer, astronaut, convert):
+    with pytest.raises(ImageError, match=r"must be \(H, W, 3\) uint8 RGB"):
+        recognizer.faces(convert(astronaut))

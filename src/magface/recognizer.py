@@ -17,7 +17,7 @@ from magface import align, detect, geometry, images
 from magface.detect import Detector, YuNet
 from magface.embedder import Embedder
 from magface.engines import EngineName
-from magface.errors import NoFaceError
+from magface.errors import ImageError, NoFaceError
 from magface.models.card import Card, Threshold
 from magface.quality import calibration
 from magface.types import F32, U8, Face
@@ -146,9 +146,9 @@ class Recognizer:
             photo: a file, or `(H, W, 3)` uint8 RGB, upright.
 
         Raises:
-            ImageError: the file is not a readable image.
+            ImageError: the file is not a readable image, or the array is of another shape or type.
         """
-        image = photo if isinstance(photo, np.ndarray) else images.read(photo)
+        image = _checked(photo) if isinstance(photo, np.ndarray) else images.read(photo)
         draft = _Draft(Path(), self._cuts(image))
         if draft.cuts:
             draft.vectors.extend(self.embedder.embed(np.stack([cut.crop for cut in draft.cuts])).vectors)
@@ -248,6 +248,14 @@ def _detector(detector: Detector | PathLike | None) -> Detector:
     if detector is None:
         return detect.load()
     return detect.load(Path(detector)) if isinstance(detector, str | os.PathLike) else detector
+
+
+def _checked(image: U8) -> U8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
+        raise ImageError(
+            f"a photo in memory must be (H, W, 3) uint8 RGB; this one is {image.shape} {image.dtype}: convert it."
+        )
+    return image
 
 
 def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: PathLike | U8) -> RecognizedFace:
