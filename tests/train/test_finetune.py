@@ -10,7 +10,7 @@ from magface.data.degradations import NAMES
 from magface.errors import DataError, ModelError
 from magface.train import checkpoint, loop
 from magface.train.config import Data, Degradation, Distillation, Loss, Optimization, Recipe
-from magface.train.finetune import class_centres, distillation, finetune, training_images
+from magface.train.finetune import class_centres, distillation, finetune, own_centres, training_images
 from magface.train.views import to_network
 
 FROZEN = Recipe(
@@ -194,3 +194,15 @@ def test_what_does_not_fit_is_said(toy_faces, toy_network, tmp_path):
         finetune(free, toy_network(), toy_faces, tmp_path)
     with pytest.raises(DataError, match="0 < l_a < u_a"):
         finetune(replace(FROZEN, loss=Loss(l_a=20, u_a=5)), toy_network(), toy_faces, tmp_path)
+
+
+def test_own_centres_leave_the_image_itself_out():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 5)).astype(np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 1, 1])
+    suspect = np.array([0, 0, 0, 0, 1, 0, 0], bool)
+    found = own_centres(x, labels, suspect)
+    for i in range(7):
+        others = [j for j in range(7) if labels[j] == labels[i] and j != i and not suspect[j]]
+        total = sum(np.linalg.norm(x[j]) * x[j] for j in others)
+        np.testing.assert_allclose(found[i], total / np.linalg.norm(total), rtol=1e-5)

@@ -41,10 +41,11 @@ def test_views_are_kept_and_belong_to_images_weights_and_settings(few, toy_netwo
     others = [
         views.compute(toy_network(1), few, RECIPE, tmp_path),
         views.compute(network, few[np.arange(20)], RECIPE, tmp_path),
-        views.compute(network, few, replace(RECIPE, seed=1), tmp_path),
+        views.compute(network, few, replace(RECIPE, degradation=replace(RECIPE.degradation, seed=1)), tmp_path),
         views.compute(network, few, Recipe(degradation=Degradation(views=2, none=0.5)), tmp_path),
     ]
     assert len({first.key, *(other.key for other in others)}) == 5
+    assert views.compute(network, few, replace(RECIPE, seed=1), tmp_path).key == first.key
 
 
 def test_without_views_only_clean_embeddings_of_any_network(few, toy_network, tmp_path):

@@ -23,7 +23,7 @@ def build(name: str) -> nn.Module:
     """
     from magface.backbones import sface
 
-    known = {"sface": sface.SFace}
+    known = {"sface": sface.SFace, "magsface": sface.MagSFace}
     if name not in known:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from magface.backbones.magnitude import MagnitudeBranch
+
 WIDTHS = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
@@ -57,10 +59,60 @@ class SFace(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(N, 3, 112, 112)` float32 RGB 0..255 -> `(N, 128)` raw embeddings."""
-        x = (x - 127.5) * 0.0078125
+        x = normalised(x)
         for block in self.blocks:
             x = block(x)
+        return self.head(x)
+
+    def head(self, x: Tensor) -> Tensor:
+        """`(N, 1024, 7, 7)` of the last block -> `(N, 128)` raw embeddings."""
         return self.fc_norm(self.fc(self.norm(x).flatten(1)))
+
+
+class MagSFace(SFace):
+    """SFace with a branch that sets the magnitude: the direction is that of `SFace`.
+
+    The branch sees the mean and deviation of every channel after some of the blocks, from which blur, noise, darkness
+    and occlusion can be read that the last layers were trained to overlook.
+
+    Example:
+        >>> net = MagSFace().eval()
+        >>> x = torch.rand(2, 3, 112, 112) * 255
+        >>> torch.nn.functional.cosine_similarity(net(x), SFace.forward(net, x)).round(decimals=4)
+        tensor([1., 1.], grad_fn=<RoundBackward1>)
+    """
+
+    levels = (2, 4, 6, 10, 11, 13)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = MagnitudeBranch(self.size, 2 * sum(WIDTHS[level] for level in self.levels), hidden=128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, 3, 112, 112)` float32 RGB 0..255 -> `(N, 128)` raw embeddings."""
+        features = self.trunk(x)
+        return self.embed(features) * self.branch(features).exp()[:, None]
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """What the branch sees: `(N, F)`, the embedding of `SFace`, then the statistics."""
+        x = normalised(x)
+        statistics = []
+        for level, block in enumerate(self.blocks):
+            x = block(x)
+            if level in self.levels:
+                mean = x.mean((2, 3), keepdim=True)
+                deviation = ((x - mean).square().mean((2, 3)) + 1e-6).sqrt()
+                statistics += [mean.flatten(1), deviation]
+        return torch.cat([self.head(x), *statistics], dim=1)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """The embedding of `SFace` among the features: `(N, F)` -> `(N, 128)`."""
+        return features[:, : self.size]
+
+
+def normalised(x: Tensor) -> Tensor:
+    """RGB 0..255 -> about -1..1, as SFace was trained."""
+    return (x - 127.5) * 0.0078125
 
 
 def from_published(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:

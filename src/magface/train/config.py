@@ -46,6 +46,8 @@ class Degradation:
     """Relative frequency of composing 1, 2, 3, ... degradations."""
     weights: dict[str, float] = field(default_factory=dict)
     """Relative frequency of single degradations; those not named have 1."""
+    seed: int = 0
+    """Draws the views; runs that share it share their features."""
     views: int = 0
     """With a frozen direction: degraded views of each image, drawn once, whose features are kept on disk; 0 draws anew
     in each epoch and keeps nothing."""
@@ -79,6 +81,9 @@ class Loss:
     """Clamp the magnitude in m alone, or in g too."""
     centres: Literal["fixed", "learned"] = "fixed"
     """Keep the class centres at the teacher's mean directions, or train them from there."""
+    negatives: Literal["centres", "orthogonal"] = "centres"
+    """With a frozen direction: compare a face with all class centres, or with the mean of its person's other images
+    and strangers at right angles; see `magface.heads.orthogonal`."""
     detach_direction: bool = False
     """Let this loss teach the magnitude alone."""
 
@@ -148,7 +153,7 @@ class Recipe:
     fixed: tuple[str, ...] = ()
     """With a free direction: parameters that do not train, as patterns such as `blocks.0.*`."""
     seed: int = 0
-    """Decides the order of images, the degradations and the first weights of the branch."""
+    """Decides the order of images, degradations drawn anew and the first weights of the branch."""
     data: Data = field(default_factory=Data)
     degradation: Degradation = field(default_factory=Degradation)
     loss: Loss = field(default_factory=Loss)
@@ -160,6 +165,8 @@ class Recipe:
         _require(self.direction == "frozen" or not self.degradation.views, "degradation.views", "0 when it is free")
         _require(self.direction == "free" or not self.fixed, "fixed", "empty when the direction is frozen")
         held = any((self.distillation.teacher, self.distillation.clean, self.distillation.repulsion))
+        known = self.direction == "frozen" or self.loss.negatives == "centres"
+        _require(known, "loss.negatives", "'centres' when the direction is free")
         _require(self.direction == "free" or not held, "distillation", "0 throughout when the direction is frozen")
 
 

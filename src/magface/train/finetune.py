@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,14 @@ from magface import geometry
 from magface.data.image_folder import ImageFolder
 from magface.errors import DataError, EngineError, ModelError
 from magface.heads.full import Full, direction
+from magface.heads.orthogonal import Orthogonal
 from magface.losses.magface import MagFace
 from magface.train import loop, views
 from magface.train.config import Distillation, Loss, Recipe
 from magface.train.views import Views
 from magface.types import F32
+
+_SAMPLE, _CROPS = 2000, 200  # images from which the branch learns what features look like
 
 
 class Batch(NamedTuple):
@@ -57,7 +60,8 @@ def finetune(
         recipe: every setting.
         backbone: the network to start from; `(N, 3, 112, 112)` float32 RGB 0..255 to `(N, D)` raw embeddings. With a
             frozen direction it has a module `branch`, and methods `trunk` and `embed`, such that it computes
-            `embed(h) * exp(branch(h))` with `h = trunk(x)`. Trained in place, batch statistics fixed.
+            `embed(h) * exp(branch(h))` with `h = trunk(x)`. Trained in place, batch statistics
+            fixed. A branch with a method `standardise` is first shown features.
         faces: the data set, before people are left out or kept for validation.
         out: folder of the run, for `checkpoint.pt` and `log.jsonl`.
         cache: folder for what is computed before training; `out` by default, may be shared by runs.
@@ -83,16 +87,24 @@ def finetune(
     choose_parameters(recipe, backbone)
     known = views.compute(backbone, train, recipe, cache or out, device)
     clean = known.embeddings[:, 0]
-    head = Full(
-        len(train.people),
-        clean.shape[1],
-        margin(recipe.loss),
-        centres=torch.from_numpy(class_centres(clean, train.labels, train.suspect)),
-        frozen=recipe.loss.centres == "fixed",
-        detach_direction=recipe.loss.detach_direction,
-    ).to(device)
+    own = None
+    if recipe.loss.negatives == "orthogonal":
+        head: Full | Orthogonal = Orthogonal(len(train.people), margin(recipe.loss))
+        own = own_centres(clean, train.labels, train.suspect)
+    else:
+        head = Full(
+            len(train.people),
+            clean.shape[1],
+            margin(recipe.loss),
+            centres=torch.from_numpy(class_centres(clean, train.labels, train.suspect)),
+            frozen=recipe.loss.centres == "fixed",
+            detach_direction=recipe.loss.detach_direction,
+        )
+    head.to(device)
+    if recipe.direction == "frozen":
+        prepare_branch(backbone, known, train, device)
     source = Source(recipe, train, known)
-    criterion = Criterion(recipe, backbone, head, train.labels, clean, device)
+    criterion = Criterion(recipe, backbone, head, train.labels, clean, own, device)
     task = loop.Task(backbone, head, source.steps, source.batch, criterion, known.key)
     return loop.run(task, recipe, out, restart=restart)
 
@@ -130,6 +142,39 @@ def class_centres(embeddings: F32, labels: NDArray[np.int64], suspect: NDArray[n
     a = geometry.magnitude(embeddings)[:, None]
     np.add.at(sums, labels[~suspect], (a * embeddings)[~suspect])
     return geometry.direction(sums).astype(np.float32)
+
+
+def own_centres(embeddings: F32, labels: NDArray[np.int64], suspect: NDArray[np.bool_]) -> F32:
+    """Class centre of each image's person made of the other images, so that no image is compared with itself.
+
+    Args:
+        embeddings: `(N, D)` float32, raw.
+        labels: `(N,)` int64, 0..P-1.
+        suspect: `(N,)` bool; each person has another image that is not.
+
+    Returns:
+        `(N, D)` float32, unit vectors.
+    """
+    sums = np.zeros((labels.max() + 1, embeddings.shape[1]))
+    weighted = geometry.magnitude(embeddings)[:, None] * embeddings * ~suspect[:, None]
+    np.add.at(sums, labels, weighted)
+    return geometry.direction(sums[labels] - weighted).astype(np.float32)
+
+
+def prepare_branch(backbone: nn.Module, known: Views, faces: ImageFolder, device: str) -> None:
+    """Tell the branch what features look like, and let it drop units while it trains."""
+    branch: Any = backbone.get_submodule("branch")
+    rows = np.linspace(0, len(faces) - 1, min(len(faces), _SAMPLE)).astype(int)
+    with torch.no_grad():
+        if known.features is not None:
+            features = torch.from_numpy(known.features[rows].reshape(-1, *known.features.shape[2:]))
+        else:
+            trunk: Any = backbone
+            crops = [torch.from_numpy(faces.read(row))[None].to(device) for row in rows[:_CROPS]]
+            features = torch.cat([trunk.trunk(views.to_network(crop)) for crop in crops])
+    if hasattr(branch, "standardise"):
+        branch.standardise(features.to(device))
+    branch.train()
 
 
 def margin(settings: Loss) -> MagFace:
@@ -219,20 +264,29 @@ class Criterion:
         head: class centres and margin.
         labels: `(N,)` int64, people of the training images.
         teacher: `(N, D)` float32, embeddings of the clean images before training.
+        own: `(N, D)` float32, see `own_centres`; for the head `Orthogonal`.
         device: torch device.
     """
 
     def __init__(
-        self, recipe: Recipe, backbone: nn.Module, head: Full, labels: NDArray[np.int64], teacher: F32, device: str
+        self,
+        recipe: Recipe,
+        backbone: nn.Module,
+        head: Full | Orthogonal,
+        labels: NDArray[np.int64],
+        teacher: F32,
+        own: F32 | None,
+        device: str,
     ) -> None:
         self.recipe, self.backbone, self.head, self.device = recipe, backbone, head, device
         self.labels, self.teacher = torch.from_numpy(labels), torch.from_numpy(teacher)
+        self.own = None if own is None else torch.from_numpy(own)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The loss, and its parts and mean magnitudes for the log."""
         labels, teacher = self.labels[batch.rows].to(self.device), self.teacher[batch.rows].to(self.device)
         embeddings = self.embed(batch)
-        out = self.head(embeddings, labels)
+        out = self.head(embeddings, labels if self.own is None else self.own[batch.rows].to(self.device))
         clean = torch.from_numpy(~batch.degraded).to(self.device)
         terms = distillation(self.recipe.distillation, embeddings, teacher, labels, clean)
         numbers = {

@@ -54,7 +54,7 @@ def start(backbone: str, seed: int = 0, earlier: Path | None = None) -> nn.Modul
         if state["backbone"] != backbone:
             raise ModelError(f"{earlier} holds the network {state['backbone']!r}; the recipe asks for {backbone!r}.")
         weights = state["model"]
-    elif backbone == "sface":
+    elif backbone in ("sface", "magsface"):
         weights = sface.from_published(_sface_tensors())
     else:
         raise ModelError(f"no weights of {backbone!r} are published; give a checkpoint with --start.")

@@ -32,7 +32,7 @@ class Views:
     """Embeddings and, where asked for, trunk features of the clean image (view 0) and its degraded views.
 
     Attributes:
-        key: fingerprint of the images, the weights, the degradations and the seed.
+        key: fingerprint of the images, the weights, and the degradations.
         embeddings: `(N, V, D)` float32, raw.
         features: `(N, V, ...)` float16 mapped from disk, or None.
     """
@@ -55,7 +55,7 @@ def compute(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, folder: Pat
     Args:
         backbone: in evaluation mode; `trunk` and `embed` make the features and the embedding without the branch.
         faces: N training images.
-        recipe: settings of the degradations, and the seed.
+        recipe: settings of the degradations.
         folder: where views are kept, shared by runs.
         device: where `backbone` is.
     """
@@ -89,7 +89,7 @@ def _write(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, paths: tuple
 
     def views(row: int) -> list[U8]:
         image = faces.read(row)
-        generators = [np.random.default_rng((recipe.seed, row, view)) for view in range(1, count)]
+        generators = [np.random.default_rng((recipe.degradation.seed, row, view)) for view in range(1, count)]
         return [image, *(make(flip(image, rng), rng) for rng in generators)]
 
     with progress() as bar, torch.no_grad(), ExitStack() as files:
@@ -128,7 +128,8 @@ def flip(image: U8, rng: np.random.Generator) -> U8:
 
 
 def _key(backbone: nn.Module, faces: ImageFolder, recipe: Recipe) -> str:
-    settings = [faces.fingerprint, asdict(recipe.degradation), recipe.seed, recipe.backbone]
+    drawing = {name: value for name, value in asdict(recipe.degradation).items() if name != "share"}
+    settings = [faces.fingerprint, drawing, recipe.backbone]
     drawn = inspect.getsource(degradations)
     found = hashlib.sha256(json.dumps([*settings, drawn]).encode())
     for name, tensor in backbone.state_dict().items():
