@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 OUT ?= demo
 export PHOTOS OUT
 
-.PHONY: demo test test-slow lint types clean
+.PHONY: model demo test test-slow lint types clean
 
 # analyze ends with 1 when some photos could not be read, which it has said by then
 demo: $(VENV)/.installed-demo
@@ -24,6 +24,13 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# The shipped model from packages and the research data: DATA holds train.tar and train.tsv.
+model: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/magface finetune recipes/magsface.toml "$(DATA)/train.tar" runs/magsface \
+		--table "$(DATA)/train.tsv"
+	$(BIN)/magface export runs/magsface/checkpoint.pt -o runs/magsface/magface-sface.onnx \
+		--card recipes/magsface.card.json --calibrate "$(DATA)/train.tar" --table "$(DATA)/train.tsv"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,17 +1,22 @@
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from magface.benchmarks.edc import draw
+from magface.benchmarks.scores import measures, score
 from magface.data.degradations import NAMES
 from magface.errors import DataError, ModelError
 from magface.train import checkpoint, loop
-from magface.train.config import Data, Degradation, Distillation, Loss, Optimization, Recipe
-from magface.train.finetune import class_centres, distillation, finetune, own_centres, training_images
+from magface.train.config import Data, Degradation, Distillation, Loss, Optimization, Order, Recipe
+from magface.train.finetune import Criterion, class_centres, distillation, finetune, own_centres, training_images
+from magface.train.validation import validate
 from magface.train.views import to_network
+from magface.types import Embeddings
 
 FROZEN = Recipe(
     backbone="toy",
@@ -206,3 +211,52 @@ def test_own_centres_leave_the_image_itself_out():
         others = [j for j in range(7) if labels[j] == labels[i] and j != i and not suspect[j]]
         total = sum(np.linalg.norm(x[j]) * x[j] for j in others)
         np.testing.assert_allclose(found[i], total / np.linalg.norm(total), rtol=1e-5)
+
+
+STEPPED = replace(
+    FROZEN,
+    degradation=Degradation(views=2, steps=4),
+    order=Order(weight=30, step=0.05),
+    loss=Loss(l_a=2, u_a=20, easy_margin=False, negatives="orthogonal"),
+    optimization=replace(ONCE, epochs=12),
+)
+
+
+def test_order_makes_more_steps_fall(toy_faces, toy_network, toy_face, tmp_path):
+    shares = {}
+    for weight in (0.0, 30.0):
+        network = toy_network()
+        recipe = replace(STEPPED, order=replace(STEPPED.order, weight=weight))
+        finetune(recipe, network, toy_faces, tmp_path / str(weight), cache=tmp_path)
+        series = [magnitudes(network, toy_face, name, (0.0, 0.25, 0.5, 0.75, 1.0)) for name in NAMES]
+        shares[weight] = np.mean(np.diff(series, axis=1) < 0)
+    assert shares[30.0] > shares[0.0]
+
+
+def test_order_is_the_mean_of_what_fails_to_fall(toy_network):
+    criterion = Criterion(
+        STEPPED, toy_network(), None, np.zeros(1, np.int64), np.ones((1, 24), np.float32), None, "cpu"
+    )
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(3, 5, 16, 7, 7)).astype(np.float16)
+    embeddings = rng.normal(size=(3, 5, 24)).astype(np.float32)
+    found = criterion.disorder(features, embeddings).item()
+    branch, total = toy_network().branch, 0.0
+    for row in range(3):
+        a = [
+            np.linalg.norm(f) * branch(torch.from_numpy(h).float()[None]).exp().item()
+            for f, h in zip(embeddings[row], features[row], strict=True)
+        ]
+        total += sum(max(0.0, 0.05 + np.log(after / before)) for before, after in pairwise(a))
+    assert found == pytest.approx(total / 12, rel=1e-4)
+
+
+def test_validation_measures_only_the_people_kept_out(toy_faces, toy_network):
+    recipe = replace(FROZEN, data=Data(min_images=5, validation=0.5))
+    network = toy_network()
+    found = validate(recipe, network, toy_faces)
+    held = toy_faces.split(0.5)[1]
+    vectors = embed(network, [held.read(i) for i in range(len(held))]).numpy()
+    scores = score(Embeddings(vectors), *draw(held.labels, 20_000, 200_000, seed=0))
+    assert found == {"all": {m.name: m.value for m in measures(scores) if m.value is not None}}
+    assert validate(replace(recipe, data=Data(validation=0.0)), network, toy_faces) == {}

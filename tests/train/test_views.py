@@ -30,6 +30,15 @@ def test_views_hold_what_the_network_makes_of_clean_and_degraded_images(few, toy
     assert not np.allclose(found.features[:, 1], found.features[:, 2], atol=0.1)
 
 
+def test_steps_are_one_degradation_that_grows(few, toy_network, tmp_path):
+    network = toy_network()
+    recipe = Recipe(degradation=Degradation(views=1, steps=3))
+    found = views.compute(network, few, recipe, tmp_path)
+    assert found.features.shape == (40, 5, 16, 7, 7)
+    away = np.abs(found.features - found.features[:, :1]).mean((2, 3, 4)).mean(0)[-3:]
+    assert away[0] < away[1] < away[2]
+
+
 def test_views_are_kept_and_belong_to_images_weights_and_settings(few, toy_network, tmp_path):
     network = toy_network()
     first = views.compute(network, few, RECIPE, tmp_path)

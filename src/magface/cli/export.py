@@ -36,6 +36,9 @@ def export(
         Path | None,
         typer.Option(help="112x112 crops by person; the quality scale and the thresholds the card lacks come from it."),
     ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Tab-separated list of these crops; those it marks as suspect are left out.")
+    ] = None,
 ) -> None:
     r"""Write a checkpoint or published weights as one model file that every command takes with --model.
 
@@ -57,13 +60,14 @@ def export(
     from magface.train import published
 
     described = None if card is None else _described(card)
-    people = None if calibrate is None else ImageFolder.open(calibrate)
+    people = None if calibrate is None else ImageFolder.open(calibrate, table)
     if described is None and weights not in published.CARDS:
         raise DataError("a checkpoint does not say what it is; give its card with --card.")
     name, backbone = _network(weights)
     content, size = to_onnx(backbone)
     measured: dict[str, Any] = {}
     if people is not None:
+        people = people[~people.suspect]
         with progress() as bar:
             task = bar.add_task("Calibrating", total=len(people), note="")
             measured = _measured(content, people, lambda done: bar.advance(task, done))

@@ -51,10 +51,13 @@ class Degradation:
     views: int = 0
     """With a frozen direction: degraded views of each image, drawn once, whose features are kept on disk; 0 draws anew
     in each epoch and keeps nothing."""
+    steps: int = 0
+    """Beside `views`: further views of each image, of one degradation alone in equal steps of rising strength."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.share <= 1, "share", "0 to 1")
         _require(self.views >= 0, "views", "at least 0")
+        _require(self.steps == 0 or (self.steps > 0 and self.views > 0), "steps", "at least 0, and 0 without views")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,20 @@ class Loss:
     and strangers at right angles; see `magface.heads.orthogonal`."""
     detach_direction: bool = False
     """Let this loss teach the magnitude alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What makes the magnitude fall with every step of a degradation: relu(step + log a_next - log a), averaged."""
+
+    weight: float = 0.0
+    """Weight of the term; 0 leaves it out."""
+    step: float = 0.02
+    """By how much the log of the magnitude shall fall at least."""
+
+    def __post_init__(self) -> None:
+        _require(self.weight >= 0, "weight", "at least 0")
+        _require(self.step >= 0, "step", "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +174,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     degradation: Degradation = field(default_factory=Degradation)
     loss: Loss = field(default_factory=Loss)
+    order: Order = field(default_factory=Order)
     distillation: Distillation = field(default_factory=Distillation)
     optimization: Optimization = field(default_factory=Optimization)
 
@@ -164,6 +182,7 @@ class Recipe:
         _require(self.seed >= 0, "seed", "at least 0")
         _require(self.direction == "frozen" or not self.degradation.views, "degradation.views", "0 when it is free")
         _require(self.direction == "free" or not self.fixed, "fixed", "empty when the direction is frozen")
+        _require(not self.order.weight or self.degradation.steps > 0, "order.weight", "0 without degradation.steps")
         held = any((self.distillation.teacher, self.distillation.clean, self.distillation.repulsion))
         known = self.direction == "frozen" or self.loss.negatives == "centres"
         _require(known, "loss.negatives", "'centres' when the direction is free")

@@ -35,6 +35,8 @@ class Batch(NamedTuple):
         degraded: `(B,)` bool.
         inputs: `(B, 112, 112, 3)` uint8 crops, or `(B, ...)` float16 trunk features.
         embeddings: `(B, D)` float32 of those features, without the branch; None beside crops.
+        steps: `(B, 1 + S, ...)` float16 features of the clean images and their steps; None without steps.
+        step_embeddings: `(B, 1 + S, D)` float32, likewise.
     """
 
     names: list[str]
@@ -42,6 +44,8 @@ class Batch(NamedTuple):
     degraded: NDArray[np.bool_]
     inputs: NDArray[np.uint8] | NDArray[np.float16]
     embeddings: F32 | None
+    steps: NDArray[np.float16] | None = None
+    step_embeddings: F32 | None = None
 
 
 def finetune(
@@ -232,6 +236,7 @@ class Source:
     def __init__(self, recipe: Recipe, faces: ImageFolder, known: Views) -> None:
         self.faces, self.known, self.seed, self.size = faces, known, recipe.seed, recipe.optimization.batch
         self.degrade = views.degrade(recipe)
+        self.steps_of = recipe.degradation.steps if recipe.order.weight else 0
         self.per_epoch = len(faces) // self.size
         self.steps = recipe.optimization.epochs * self.per_epoch
         self.degraded = np.arange(self.size) >= round(self.size * (1 - recipe.degradation.share))
@@ -248,7 +253,11 @@ class Source:
             return Batch(names, rows, self.degraded, np.stack(crops), None)
         drawn = rng.integers(1, self.known.features.shape[1], self.size)
         view = np.where(self.degraded, drawn, 0)
-        return Batch(names, rows, self.degraded, self.known.features[rows, view], self.known.embeddings[rows, view])
+        found = Batch(names, rows, self.degraded, self.known.features[rows, view], self.known.embeddings[rows, view])
+        if not self.steps_of:
+            return found
+        series = (rows[:, None], np.array([0, *range(-self.steps_of, 0)]))
+        return found._replace(steps=self.known.features[series], step_embeddings=self.known.embeddings[series])
 
     def _crop(self, row: int, hard: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
         image = views.flip(self.faces.read(row), rng)
@@ -289,6 +298,8 @@ class Criterion:
         out = self.head(embeddings, labels if self.own is None else self.own[batch.rows].to(self.device))
         clean = torch.from_numpy(~batch.degraded).to(self.device)
         terms = distillation(self.recipe.distillation, embeddings, teacher, labels, clean)
+        if batch.steps is not None and batch.step_embeddings is not None:
+            terms["order"] = self.recipe.order.weight * self.disorder(batch.steps, batch.step_embeddings)
         numbers = {
             "identity": out.identity,
             "penalty": out.penalty,
@@ -308,6 +319,14 @@ class Criterion:
             return self.backbone(views.to_network(inputs))
         gain: Tensor = self.backbone.get_submodule("branch")(inputs.float())
         return torch.from_numpy(batch.embeddings).to(self.device) * gain.exp()[:, None]
+
+    def disorder(self, features: NDArray[np.float16], embeddings: F32) -> Tensor:
+        """How far the log of the magnitude is from falling at each step, `(B, 1 + S, ...)` -> scalar."""
+        flat = torch.from_numpy(features).to(self.device).float().flatten(0, 1)
+        gain: Tensor = self.backbone.get_submodule("branch")(flat)
+        before = torch.from_numpy(geometry.magnitude(embeddings)).to(self.device).clamp(min=1e-6).log()
+        log_a = before + gain.reshape(before.shape)
+        return (self.recipe.order.step + log_a.diff(dim=1)).relu().mean()
 
 
 def distillation(

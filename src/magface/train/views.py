@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from magface.data import degradations
-from magface.data.image_folder import SIDE, ImageFolder
+from magface.data.image_folder import ImageFolder
 from magface.io import atomic_path
 from magface.train.config import Recipe
 from magface.train.loop import prefetch, progress
@@ -29,7 +29,7 @@ _HALF_MAX = 65504.0
 
 @dataclass(frozen=True)
 class Views:
-    """Embeddings and, where asked for, trunk features of the clean image (view 0) and its degraded views.
+    """Embeddings and, where asked for, trunk features of the clean image (view 0), its degraded views and its steps.
 
     Attributes:
         key: fingerprint of the images, the weights, and the degradations.
@@ -44,7 +44,8 @@ class Views:
 
 class _Chunk(NamedTuple):
     rows: slice
-    images: U8
+    embeddings: F32
+    features: NDArray[np.float16] | None
 
 
 def compute(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, folder: Path, device: str = "cpu") -> Views:
@@ -80,34 +81,39 @@ def to_network(images: Tensor) -> Tensor:
 
 
 def _write(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, paths: tuple[Path, Path], device: str) -> None:
-    count, make = 1 + recipe.degradation.views, degrade(recipe)
+    settings, make = recipe.degradation, degrade(recipe)
+    count = 1 + settings.views + settings.steps
     step = max(1, _CHUNK // count)
 
     def chunk(index: int) -> _Chunk:
         rows = range(index * step, min((index + 1) * step, len(faces)))
-        return _Chunk(slice(rows.start, rows.stop), np.stack([v for row in rows for v in views(row)]))
+        x = to_network(torch.from_numpy(np.stack([view for row in rows for view in views(row)])).to(device))
+        with torch.inference_mode():
+            f, h = _forward(backbone, x, count > 1)
+        shape = len(rows), count
+        half = None if h is None else h.reshape(*shape, *h.shape[1:]).cpu().numpy()
+        return _Chunk(slice(rows.start, rows.stop), f.float().reshape(*shape, -1).cpu().numpy(), half)
 
     def views(row: int) -> list[U8]:
         image = faces.read(row)
-        generators = [np.random.default_rng((recipe.degradation.seed, row, view)) for view in range(1, count)]
-        return [image, *(make(flip(image, rng), rng) for rng in generators)]
+        generators = [np.random.default_rng((settings.seed, row, view)) for view in range(1, settings.views + 1)]
+        drawn = [make(flip(image, rng), rng) for rng in generators]
+        return [image, *drawn, *_steps(image, settings.steps, (settings.seed, row))]
 
-    with progress() as bar, torch.no_grad(), ExitStack() as files:
-        f, h = _forward(backbone, torch.zeros(1, 3, SIDE, SIDE, device=device), count > 1)
-        embeddings = np.empty((len(faces), count, f.shape[1]), np.float32)
+    with progress() as bar, ExitStack() as files:
+        first = chunk(0)
+        embeddings = np.empty((len(faces), *first.embeddings.shape[1:]), np.float32)
         into = files.enter_context(atomic_path(paths[0]))
-        if h is not None:
+        if first.features is not None:
             place = files.enter_context(atomic_path(paths[1]))
-            features = open_memmap(place, "w+", np.float16, (len(faces), count, *h.shape[1:]))
+            features = open_memmap(place, "w+", np.float16, (len(faces), *first.features.shape[1:]))
         shown = bar.add_task("features of the training images", total=len(faces), note="")
         for _, part in prefetch(chunk, range(-(-len(faces) // step)), recipe.optimization.workers):
-            f, h = _forward(backbone, to_network(torch.from_numpy(part.images).to(device)), count > 1)
-            rows = embeddings[part.rows]
-            rows[:] = f.float().cpu().numpy().reshape(rows.shape)
-            if h is not None:
-                features[part.rows] = h.reshape(len(rows), count, *h.shape[1:]).cpu().numpy()
-            bar.update(shown, advance=len(rows))
-        if h is not None:
+            embeddings[part.rows] = part.embeddings
+            if part.features is not None:
+                features[part.rows] = part.features
+            bar.update(shown, advance=len(part.embeddings))
+        if first.features is not None:
             features.flush()
         with into.open("wb") as file:
             np.save(file, embeddings)
@@ -120,6 +126,15 @@ def _forward(backbone: nn.Module, x: Tensor, with_features: bool) -> tuple[Tenso
     network: Any = backbone
     features = network.trunk(x)
     return network.embed(features), features.clamp(-_HALF_MAX, _HALF_MAX).half()
+
+
+def _steps(image: U8, count: int, seed: tuple[int, int]) -> list[U8]:
+    """One degradation at `count` rising strengths; the seed decides which, and how strong the first is."""
+    rng = np.random.default_rng((*seed, 0))
+    name = rng.choice(list(degradations.NAMES))
+    strengths = (np.arange(count) + 1 - rng.random()) / max(count, 1)
+    state = int(rng.integers(2**32))
+    return [degradations.NAMES[name](image, strength, np.random.default_rng(state)) for strength in strengths]
 
 
 def flip(image: U8, rng: np.random.Generator) -> U8:
