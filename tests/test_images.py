@@ -5,6 +5,8 @@ import os
 import random
 import struct
 import sys
+import threading
+import time
 import zlib
 from contextlib import suppress
 
@@ -342,3 +344,39 @@ def test_find_leaves_broken_links_to_be_said(tmp_path):
 def test_find_refuses_a_path_that_does_not_exist(tmp_path):
     with pytest.raises(ImageError, match="does not exist"):
         images.find([tmp_path / "none"])
+
+
+@pytest.mark.parametrize(("large", "together"), [(99, 1), (100, 4)])
+def test_large_photos_are_held_one_at_a_time(tmp_path, monkeypatch, large, together):
+    monkeypatch.setattr(images, "_READERS", 4)
+    monkeypatch.setattr(images, "_LARGE", large)
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    held, most, turn = 0, 0, threading.Lock()
+
+    def use(path, image):
+        nonlocal held, most
+        with turn:
+            held += 1
+            most = max(most, held)
+        time.sleep(0.02)
+        with turn:
+            held -= 1
+        return image.shape
+
+    paths = [tmp_path / "a.png"] * 20
+    assert list(images.read_ahead(paths, use, ahead=8)) == [(path, (10, 10, 3)) for path in paths]
+    assert most == together
+
+
+def test_a_failure_is_that_of_its_file_alone_however_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_LARGE", 0)
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    paths = [tmp_path / "torn.jpg", tmp_path / "a.png", tmp_path / "none.png"] * 3
+    found = [result for _, result in images.read_ahead(paths, lambda path, image: image.size, ahead=4)]
+    assert [isinstance(result, str) for result in found] == [True, False, True] * 3
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_pixels_are_known_from_the_header(picture, kind):
+    assert images._pixels(encoded(picture, kind), "a") == picture.shape[0] * picture.shape[1]

@@ -88,6 +88,21 @@ def test_stream_takes_only_a_few_photos_ahead(recognizer, files):
     stream.close()
 
 
+def test_stream_without_faces_does_not_wait_for_the_end(recognizer, files):
+    taken = []
+
+    def paths():
+        for _ in range(500):
+            taken.append(1)
+            yield files[2]
+
+    stream = recognizer.stream(paths())
+    for done in range(1, 201):
+        assert not next(stream).faces
+        assert len(taken) - done < 100
+    stream.close()
+
+
 def test_stream_of_nothing_and_of_no_faces(recognizer, files):
     assert list(recognizer.stream([])) == []
     assert [len(photo.faces) for photo in recognizer.stream(files[1:3])] == [0, 0]

@@ -113,7 +113,7 @@ class Embedder:
         failures: list[tuple[Path, str]] = []
 
         def crops() -> Iterator[U8]:
-            for path, crop in images.read_ahead(paths, _read, ahead=_AHEAD):
+            for path, crop in images.read_ahead(paths, _aligned, ahead=_AHEAD):
                 if progress is not None:
                     progress(1)
                 if isinstance(crop, str):
@@ -142,8 +142,7 @@ def _batches(crops: Iterable[U8]) -> Iterator[U8]:
         yield np.stack(batch)
 
 
-def _read(path: Path) -> U8:
-    crop = images.read(path)
+def _aligned(path: Path, crop: U8) -> U8:
     if crop.shape != (112, 112, 3):
         raise ImageError(
             f"{path} has {crop.shape[1]}x{crop.shape[0]} pixels, but an aligned crop has 112x112; "

@@ -30,10 +30,11 @@ EXTENSIONS = frozenset(
 MAX_PIXELS = 200_000_000
 
 _MAX_BYTES = 1 << 31
+_LARGE = 25_000_000
 _READERS = min(os.cpu_count() or 1, 8)
 _STRIP = 64
 
-_Read = TypeVar("_Read")
+_Used = TypeVar("_Used")
 
 # Only formats of photos: others would start programs (EPS) or match any bytes (TGA).
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
@@ -68,14 +69,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> U8:
         magface.errors.ImageError: cannot read no-such-photo.jpg (No such file or directory); check the path.
     """
     name = os.fspath(path)
-    try:
-        status = Path(name).stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size >= _MAX_BYTES:  # a pipe waits, a device never ends
-            raise ImageError(f"{name} is a folder, pipe or device, or larger than 2 GB; give an image file.")
-        content = Path(name).read_bytes()
-    except (OSError, ValueError, MemoryError) as error:
-        raise ImageError(f"cannot read {name} ({_reason(error)}); check the path.") from error
-    return decode(content, name=name, max_pixels=max_pixels)
+    return decode(_content(name), name=name, max_pixels=max_pixels)
 
 
 def decode(content: bytes, *, name: str = "the image", max_pixels: int = MAX_PIXELS) -> U8:
@@ -142,27 +136,35 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def read_ahead(
-    paths: Iterable[str | os.PathLike[str]], read: Callable[[Path], _Read], *, ahead: int
-) -> Iterator[tuple[Path, _Read | str]]:
-    """Read images in threads while the caller works on earlier ones.
+    paths: Iterable[str | os.PathLike[str]], use: Callable[[Path, U8], _Used], *, ahead: int
+) -> Iterator[tuple[Path, _Used | str]]:
+    """Read images and make something of them in threads, while the caller works on earlier ones.
+
+    A photo takes about 7 bytes a pixel while it is decoded, so those above 25 megapixels are read one at a time, and
+    by one thread, since each keeps some of the memory that it once had.
 
     Args:
         paths: image files.
-        read: reads one, in any thread; a `MagfaceError` is the failure of its file alone.
+        use: makes something of a path and its image, which it does not keep, in any thread; a `MagfaceError` is the
+            failure of its file alone.
         ahead: files that are read or being read, and not yet taken, at most.
 
     Returns:
-        Each path, in order, with what was read, or with the reason why there is nothing.
+        Each path, in order, with what was made of it, or with the reason why there is nothing.
     """
+    readers, alone = ThreadPoolExecutor(_READERS), ThreadPoolExecutor(1)
 
-    def attempt(path: Path) -> _Read | str:
+    def attempt(path: Path) -> _Used | str:
+        name = os.fspath(path)
         try:
-            return read(path)
+            content = _content(name)
+            if _pixels(content, name) > _LARGE:
+                return alone.submit(lambda: use(path, decode(content, name=name))).result()
+            return use(path, decode(content, name=name))
         except MagfaceError as error:
             return str(error)
 
-    readers = ThreadPoolExecutor(_READERS)
-    waiting: deque[tuple[Path, Future[_Read | str]]] = deque()
+    waiting: deque[tuple[Path, Future[_Used | str]]] = deque()
     try:
         for path in map(Path, paths):
             waiting.append((path, readers.submit(attempt, path)))
@@ -174,6 +176,26 @@ def read_ahead(
             yield earliest, result.result()
     finally:
         readers.shutdown(cancel_futures=True)
+        alone.shutdown()
+
+
+def _pixels(content: bytes, name: str) -> int:
+    """Pixels of an image by its header; its bytes where the header says nothing, as in a scientific TIFF."""
+    try:
+        with _opened(content, name) as photo:
+            return photo.width * photo.height
+    except Exception:  # `decode` says what is wrong with it
+        return len(content)
+
+
+def _content(name: str) -> bytes:
+    try:
+        status = Path(name).stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size >= _MAX_BYTES:  # a pipe waits, a device never ends
+            raise ImageError(f"{name} is a folder, pipe or device, or larger than 2 GB; give an image file.")
+        return Path(name).read_bytes()
+    except (OSError, ValueError, MemoryError) as error:
+        raise ImageError(f"cannot read {name} ({_reason(error)}); check the path.") from error
 
 
 def _walk(folder: Path) -> Iterator[Path]:

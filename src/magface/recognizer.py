@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,7 @@ PathLike = str | os.PathLike[str]
 PORTRAIT = 224
 _MARGIN = 1.6
 _AHEAD = 32
+_GROUP = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,26 +188,25 @@ class Recognizer:
     def stream(self, paths: Iterable[PathLike]) -> Iterator[Photo]:
         """Read many photos: several are decoded and searched at a time, while the network embeds faces of earlier ones.
 
-        As many photos are in memory as there are threads; of those that wait only the cuts of their faces are kept. A
-        photo that cannot be read comes with its `error`.
+        As many photos are in memory as there are threads, and fewer where they are very large; of those that wait only
+        the cuts of their faces are kept. A photo that cannot be read comes with its `error`.
 
         Returns:
             One `Photo` for each path, in order.
         """
-        pending: deque[_Draft] = deque()
-        for vector in self.embedder.stream(self._crops(paths, pending)):
-            while pending[0].complete:
+        drafts = (
+            _Draft(path, error=cuts) if isinstance(cuts, str) else _Draft(path, cuts)
+            for path, cuts in images.read_ahead(paths, lambda path, image: self._cuts(image), ahead=_AHEAD)
+        )
+        for first in drafts:
+            # Photos with few faces take long to fill a batch; those of a group wait for no later ones.
+            pending: deque[_Draft] = deque()
+            for vector in self.embedder.stream(_crops(chain([first], islice(drafts, _GROUP - 1)), pending)):
+                while pending[0].complete:
+                    yield pending.popleft().photo(self.card)
+                pending[0].vectors.append(vector)
+            while pending:
                 yield pending.popleft().photo(self.card)
-            pending[0].vectors.append(vector)
-        while pending:
-            yield pending.popleft().photo(self.card)
-
-    def _crops(self, paths: Iterable[PathLike], pending: deque[_Draft]) -> Iterator[U8]:
-        """Aligned crops of all photos in order; each photo is put into `pending` before its crops come."""
-        for path, cuts in images.read_ahead(paths, lambda path: self._cuts(images.read(path)), ahead=_AHEAD):
-            draft = _Draft(path, error=cuts) if isinstance(cuts, str) else _Draft(path, cuts)
-            pending.append(draft)
-            yield from [cut.crop for cut in draft.cuts]
 
     def _cuts(self, image: U8) -> list[_Cut]:
         """Cuts of the faces of a photo, from left to right."""
@@ -242,6 +243,13 @@ class _Draft:
             quality = float(calibration.score(a, card)), float(calibration.percentile(a, card))
             faces.append(RecognizedFace(cut.face, cut.crop, cut.portrait, vector, a, *quality))
         return Photo(self.path, tuple(faces), self.error)
+
+
+def _crops(drafts: Iterable[_Draft], pending: deque[_Draft]) -> Iterator[U8]:
+    """Aligned crops of photos in order; each photo is put into `pending` before its crops come."""
+    for draft in drafts:
+        pending.append(draft)
+        yield from [cut.crop for cut in draft.cuts]
 
 
 def _detector(detector: Detector | PathLike | None) -> Detector:
