@@ -105,6 +105,13 @@ def test_the_numbers_of_another_model_are_not_taken(trained, tmp_path, capsys):
     assert not output.exists()
 
 
+def test_published_weights_need_people_to_be_calibrated_on(tmp_path, capsys):
+    output = tmp_path / "sface.onnx"
+    assert run("sface", "-o", output) == 2
+    assert capsys.readouterr().err.endswith("measure them on known people with --calibrate.\n")
+    assert not output.exists()
+
+
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, "{"])
 def test_a_card_that_is_none_is_refused(trained, tmp_path, capsys, content):
     path = tmp_path / "card.json"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from magface.types import U8
 
 _BATCH = 16
-_MEASURED = ("magnitude_percentiles", "quality", "thresholds", "cluster_threshold", "benchmarks", "sha256")
+_CALIBRATED = ("cluster_threshold", "magnitude_percentiles", "quality", "thresholds")
+_MEASURED = (*_CALIBRATED, "benchmarks", "sha256")
 
 
 def export(
@@ -63,6 +64,10 @@ def export(
     people = None if calibrate is None else ImageFolder.open(calibrate, table)
     if described is None and weights not in published.CARDS:
         raise DataError("a checkpoint does not say what it is; give its card with --card.")
+    known = published.CARDS[weights] if described is None else described
+    missing = [name for name in _CALIBRATED if name not in known]
+    if people is None and missing:
+        raise DataError(f"the card lacks {', '.join(missing)}; measure them on known people with --calibrate.")
     name, backbone = _network(weights)
     content, size = to_onnx(backbone)
     measured: dict[str, Any] = {}
@@ -71,7 +76,6 @@ def export(
         with progress() as bar:
             task = bar.add_task("Calibrating", total=len(people), note="")
             measured = _measured(content, people, lambda done: bar.advance(task, done))
-    known = published.CARDS[weights] if described is None else described
     fields = {**measured, **known, "backbone": name, "embedding_size": size}
     try:
         io.write_atomic(output, attach(content, Card.from_json(json.dumps(fields))))
