@@ -29,3 +29,17 @@ class EngineError(MagfaceError):
 
 class TrainingError(MagfaceError):
     """A training run cannot go on."""
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error; compiled libraries that are being imported turn it into an `ImportError`.
+
+    Example:
+        >>> error = ImportError("initialization failed")
+        >>> error.__cause__ = KeyboardInterrupt()
+        >>> interrupted(error), interrupted(ImportError("no such module"))
+        (True, False)
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -396,6 +396,51 @@ def test_stopped_analysis_goes_on_where_it_was(magface_command, tmp_path, astron
     assert [path.name for path in output.rglob(".*")] == [".lock"]
 
 
+@pytest.mark.parametrize("command", ["embed", "quality", "verify"])
+def test_a_stopped_command_says_so(photos, tmp_path, command):
+    detector = tmp_path / "own.py"
+    detector.write_text(
+        "import os, signal\n"
+        "class Stopper:\n"
+        "    name = 'own'\n"
+        "    def detect(self, images):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        return [[] for _ in images]\n"
+        "detector = Stopper\n"
+    )
+    arguments = [*[str(photos / "blur0.png")] * 2, "--detector", str(detector)]
+    arguments += ["-o", str(tmp_path / "a.npz")] if command == "embed" else []
+    done = subprocess.run(
+        [sys.executable, "-m", "magface.cli.main", command, *arguments], capture_output=True, text=True
+    )
+    assert done.stderr == "magface: stopped; there is no result yet: run the same command again.\n"
+    assert (done.returncode, done.stdout) == (130, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["own.py"]
+
+
+@pytest.mark.parametrize("library", ["openvino", "cv2"])
+def test_stopped_while_a_library_is_imported(photos, tmp_path, library):
+    (tmp_path / f"{library}.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(10)\n"
+        "except KeyboardInterrupt as error:\n"
+        "    raise ImportError('initialization failed') from error\n"  # as compiled libraries do
+    )
+    command = [sys.executable, "-m", "magface.cli.main", "quality", str(photos / "blur0.png")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.stderr == "magface: stopped; there is no result yet: run the same command again.\n"
+    assert done.returncode == 130
+
+
+@pytest.mark.parametrize("arguments", [["quality", ""], ["embed", "", "-o", "a.npz"], ["analyze", ".", "-o", ""]])
+def test_an_empty_name_is_not_the_current_folder(magface_command, arguments):
+    code, out, err = magface_command(*arguments)
+    assert (code, out) == (2, "")
+    assert err == "magface: an argument is empty; name a file or folder, or . for the current one.\n"
+
+
 def test_a_reader_that_goes_away_is_no_error(photos):
     command = f"'{sys.executable}' -m magface.cli.main quality '{photos}' | true"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from magface.recognizer import Photo
     from magface.report import Analysis
 
-STOPPED = 130
-
 
 def analyze(
     photos: options.Photos,
@@ -60,7 +58,7 @@ def analyze(
             )
     except KeyboardInterrupt:
         options.say(f"stopped; what is done is kept in {output}: the same command goes on from there.")
-        raise typer.Exit(STOPPED) from None
+        raise typer.Exit(options.STOPPED) from None
     if form is options.Format.json:
         typer.echo(json.dumps(dataclasses.asdict(analysis), default=str, indent=2))
     else:

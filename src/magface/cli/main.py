@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from magface.cli import options
-from magface.errors import MagfaceError
+from magface.errors import MagfaceError, interrupted
 
 COMMANDS = ("analyze", "embed", "verify", "quality", "finetune", "evaluate", "export")
 TRAINING = ("torch", "onnxscript")
@@ -30,6 +30,15 @@ class _Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, ImportError) as error:
+            if not interrupted(error):
+                raise
+            options.say("stopped; there is no result yet: run the same command again.")
+            raise typer.Exit(options.STOPPED) from None
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
@@ -82,6 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
+    if "" in arguments:  # often a variable of the shell that is not set; as a path it would be the current folder
+        _fail("an argument is empty; name a file or folder, or . for the current one.", arguments)
     try:
         typer.main.get_command(app)(arguments, prog_name="magface")
         _flush()

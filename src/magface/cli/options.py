@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from magface.recognizer import Recognizer
 
+STOPPED = 130
+"""Exit code after Ctrl-C."""
+
 
 class EngineChoice(StrEnum):
     """What runs the network."""

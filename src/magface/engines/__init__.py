@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from magface.engines.engine import Engine, Precision
-from magface.errors import EngineError
+from magface.errors import EngineError, interrupted
 from magface.models import card
 
 __all__ = ["Engine", "EngineName", "Precision", "load"]
@@ -61,6 +61,8 @@ def _kind(name: str) -> type[Engine]:
     try:
         importlib.import_module(name)
     except ImportError as error:
+        if interrupted(error):
+            raise KeyboardInterrupt from error
         raise EngineError(f"the engine {name} cannot be used ({error}); pip install {_INSTALL[name]}.") from error
     return getattr(module, _FASTEST_FIRST[name])
 
