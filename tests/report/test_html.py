@@ -103,6 +103,28 @@ def test_faces_are_sorted_by_quality_in_bands(page):
     assert re.findall(r'class="score (\w+)">(\d+)<', quality) == [("strong", "90"), ("fair", "50"), ("weak", "12")]
 
 
+def test_only_short_bands_are_open(tmp_path, card, monkeypatch):
+    monkeypatch.setattr(html, "_OPEN", 1)
+    photos = [Photo(tmp_path / "x.jpg", tuple(face(score, score) for score in (90, 50, 60)))]
+    text = page_of(tmp_path, photos, [1, 2, 3], card)
+    assert re.findall(r'class="band" (open)?>', text) == ["open", ""]
+
+
+@pytest.mark.parametrize(
+    ("percentile", "words"), [(0, "lowest 1 %"), (0.99, "lowest 1 %"), (1, "> 1 %"), (73.9, "> 73 %"), (100, "> 99 %")]
+)
+def test_no_face_is_better_than_all_or_than_none(percentile, words):
+    tile = html._Tile(0, "a.jpg", 1, 1, 5.0, 50, percentile, "a.jpg")
+    assert tile.rank.replace("\u202f", " ") == words
+
+
+@pytest.mark.parametrize(("best", "doubted"), [(12, True), (60, False)])
+def test_a_person_of_weak_pictures_is_doubted(tmp_path, card, best, doubted):
+    photos = [Photo(tmp_path / "x.jpg", (face(best, 1), face(3, 2)))]
+    text = page_of(tmp_path, photos, [1, 1], card)
+    assert ("perhaps not one person" in text) == doubted
+
+
 def test_every_picture_has_words(page):
     parsed = Page(page)
     pictures = page.count('role="img"') + parsed.tags.count("img")

@@ -21,6 +21,9 @@ from magface.quality.calibration import STRONG, WEAK
 SHOWN = 3000
 """Faces on the page at most: some 12 MB, which a phone still opens. `faces.parquet` holds all of them."""
 
+_OPEN = 60
+"""Faces of a band of quality that are shown without a click, at most: all of them are further up already."""
+
 _THUMBNAIL, _COVER = 96, 192
 
 
@@ -46,6 +49,12 @@ class _Tile:
     def label(self) -> str:
         """What a reader who cannot see the picture is told."""
         return f"Face {self.number} in {self.photo}, score {self.score}"
+
+    @property
+    def rank(self) -> str:
+        """Place among the reference faces; rounded down, since no face is better than all of them."""
+        below = min(int(self.percentile), 99)
+        return f"> {below}\u202f%" if below else "lowest 1\u202f%"
 
     @property
     def band(self) -> str:
@@ -98,6 +107,7 @@ def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
         root=root,
         strong=round(STRONG),
         weak=round(WEAK),
+        opened=_OPEN,
         counts={
             "photos": len(names),
             "faces": len(faces),
