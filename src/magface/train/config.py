@@ -28,6 +28,8 @@ class Data:
     """Train on suspect images too; class centres never use them."""
     validation: float = 0.1
     """Share of people kept out of training, chosen by a hash of their names."""
+    validation_seed: int = 0
+    """Another number keeps other people out."""
 
     def __post_init__(self) -> None:
         _require(self.min_images >= 1, "min_images", "at least 1")

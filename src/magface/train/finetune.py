@@ -119,7 +119,7 @@ def training_images(recipe: Recipe, faces: ImageFolder) -> ImageFolder:
     Raises:
         DataError: that is less than one batch.
     """
-    train, _ = faces.split(recipe.data.validation)
+    train, _ = faces.split(recipe.data.validation, recipe.data.validation_seed)
     train = train.at_least(recipe.data.min_images)
     if not recipe.data.suspect:
         train = train[~train.suspect]

@@ -33,7 +33,7 @@ def validate(
         By source: each measure of `benchmarks.scores` that the data can tell. A source with too few people is left
         out; with `validation = 0` there is none.
     """
-    _, held = faces.split(recipe.data.validation)
+    _, held = faces.split(recipe.data.validation, recipe.data.validation_seed)
     if not len(held):
         return {}
     vectors = _embed(backbone.eval(), held, device)
