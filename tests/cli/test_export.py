@@ -123,7 +123,9 @@ def test_a_card_that_is_none_is_refused(trained, tmp_path, capsys, content):
 def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(b"junk")
-    assert run(path, "-o", tmp_path / "m.onnx", "--card", default.path()) == 2
+    whole = tmp_path / "card.json"
+    whole.write_text(card.read(default.path())[0].to_json())
+    assert run(path, "-o", tmp_path / "m.onnx", "--card", whole) == 2
     assert "checkpoint" in capsys.readouterr().err
 
 

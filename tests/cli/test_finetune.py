@@ -57,6 +57,7 @@ def test_run_and_again(setting, capsys):
         "images": 9,
         "people": 3,
         "failures": 1,
+        "validation": {},
     }
     assert "p0/broken.jpg" in captured.err
     assert len((out / "log.jsonl").read_text().splitlines()) == 4

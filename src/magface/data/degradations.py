@@ -251,7 +251,7 @@ def gaussian_noise(image: U8, strength: float, rng: np.random.Generator) -> Arra
 @_degradation
 def shot_noise(image: U8, strength: float, rng: np.random.Generator) -> Array:
     """Noise of counting photons, down to about 6 for white."""
-    photons = 6 / strength**2
+    photons = 6 / max(strength, 1e-6) ** 2
     return rng.poisson(image * (photons / 255)) * (255 / photons)
 
 
