@@ -190,3 +190,14 @@ def test_a_face_that_cannot_be_aligned_is_a_failure_of_its_photo_alone(files):
 def test_arrays_that_are_no_photo_are_refused(recognizer, astronaut, convert):
     with pytest.raises(ImageError, match=r"must be \(H, W, 3\) uint8 RGB"):
         recognizer.faces(convert(astronaut))
+
+
+def test_of_several_faces_the_one_of_the_largest_area_is_compared(recognizer, album):
+    # beside the portrait stands a face that the edge of the photo cuts off, narrow but tall
+    photo = album / "Andre_Agassi" / "Andre_Agassi_0001.jpg"
+    faces = recognizer.faces(photo)
+    assert len(faces) == 2
+    tallest = max(faces, key=lambda face: face.face.size)
+    result = recognizer.verify(photo, album / "Andre_Agassi" / "Andre_Agassi_0002.jpg")
+    assert result.match
+    assert result.a.face.area > tallest.face.area

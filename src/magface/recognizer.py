@@ -272,7 +272,7 @@ def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: PathLike 
     if not faces:
         raise NoFaceError(f"no face was found in {name}; take a photo in which the face is larger or clearer.")
     if index is None:
-        return max(faces, key=lambda face: face.face.size)
+        return max(faces, key=lambda face: face.face.area)
     if not 0 <= index < len(faces):
         raise NoFaceError(f"{name} has no face {index + 1}; it has {len(faces)}, counted from the left.")
     return faces[index]

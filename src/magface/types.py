@@ -35,6 +35,11 @@ class Face:
         """Longer side of the box in pixels."""
         return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
 
+    @property
+    def area(self) -> float:
+        """Square pixels of the box."""
+        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:

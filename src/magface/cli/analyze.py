@@ -72,5 +72,6 @@ def _tell(analysis: Analysis) -> None:
     known = analysis.photos - analysis.read_now
     again = f" ({known:,} known from before)" if known else ""
     typer.echo(f"{analysis.photos:,} photos{again}, {len(analysis.without_face):,} without a face")
-    typer.echo(f"{analysis.faces:,} faces: {analysis.people:,} people seen again, {analysis.singles:,} seen once")
+    people = f"{analysis.people:,} {'person' if analysis.people == 1 else 'people'} seen again"
+    typer.echo(f"{analysis.faces:,} faces: {people}, {analysis.singles:,} seen once")
     typer.echo(f"Open {analysis.report}")
