@@ -72,3 +72,22 @@ def test_what_does_not_work_is_said(tmp_path, text, message):
 def test_missing_file():
     with pytest.raises(DataError, match="cannot be read"):
         load(Path("no/such/recipe.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('direction = "free"\n[loss]\nnegatives = "orthogonal"', "loss.negatives must be 'centres'"),
+        ('[data]\nmin_images = 1\n[loss]\nnegatives = "orthogonal"', "data.min_images must be at least 2"),
+        ("[order]\nweight = 1", "order.weight must be 0 without degradation.steps"),
+        ("[degradation]\nsteps = 2", "steps must be at least 0, and 0 without views"),
+    ],
+)
+def test_settings_that_do_not_go_together(tmp_path, text, said):
+    with pytest.raises(DataError, match=said):
+        load(written(tmp_path, text))
+
+
+def test_the_recipe_of_the_shipped_model_loads():
+    recipe = load(Path(__file__).parents[2] / "recipes" / "magsface.toml")
+    assert (recipe.backbone, recipe.direction, recipe.loss.negatives) == ("magsface", "frozen", "orthogonal")

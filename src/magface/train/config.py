@@ -188,6 +188,8 @@ class Recipe:
         held = any((self.distillation.teacher, self.distillation.clean, self.distillation.repulsion))
         known = self.direction == "frozen" or self.loss.negatives == "centres"
         _require(known, "loss.negatives", "'centres' when the direction is free")
+        others = self.loss.negatives == "centres" or self.data.min_images >= 2
+        _require(others, "data.min_images", "at least 2 when loss.negatives is 'orthogonal'")
         _require(self.direction == "free" or not held, "distillation", "0 throughout when the direction is frozen")
 
 

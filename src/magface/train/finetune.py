@@ -142,9 +142,7 @@ def class_centres(embeddings: F32, labels: NDArray[np.int64], suspect: NDArray[n
     Returns:
         `(P, D)` float32, unit vectors.
     """
-    sums = np.zeros((labels.max() + 1, embeddings.shape[1]))
-    a = geometry.magnitude(embeddings)[:, None]
-    np.add.at(sums, labels[~suspect], (a * embeddings)[~suspect])
+    _, sums = _weighted(embeddings, labels, suspect)
     return geometry.direction(sums).astype(np.float32)
 
 
@@ -159,10 +157,18 @@ def own_centres(embeddings: F32, labels: NDArray[np.int64], suspect: NDArray[np.
     Returns:
         `(N, D)` float32, unit vectors.
     """
-    sums = np.zeros((labels.max() + 1, embeddings.shape[1]))
-    weighted = geometry.magnitude(embeddings)[:, None] * embeddings * ~suspect[:, None]
-    np.add.at(sums, labels, weighted)
+    weighted, sums = _weighted(embeddings, labels, suspect)
     return geometry.direction(sums[labels] - weighted).astype(np.float32)
+
+
+def _weighted(
+    embeddings: F32, labels: NDArray[np.int64], suspect: NDArray[np.bool_]
+) -> tuple[F32, NDArray[np.float64]]:
+    """What each image adds to its person, `(N, D)`, nothing where it is suspect, and the sums `(P, D)`."""
+    weighted = geometry.magnitude(embeddings)[:, None] * embeddings * ~suspect[:, None]
+    sums = np.zeros((labels.max() + 1, embeddings.shape[1]))
+    np.add.at(sums, labels, weighted)
+    return weighted, sums
 
 
 def prepare_branch(backbone: nn.Module, known: Views, faces: ImageFolder, device: str) -> None:
