@@ -2,10 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from magface import backbones
 from magface.backbones.magnitude import MagnitudeBranch
 from magface.backbones.sface import MagSFace, SFace
-from magface.errors import ModelError
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +53,3 @@ def test_branch_standardises_what_it_sees():
     branch(features)
     torch.testing.assert_close(seen[0].mean(0), torch.zeros(3), rtol=0, atol=0.02)
     torch.testing.assert_close(seen[0].std(0), torch.ones(3), rtol=0, atol=0.02)
-
-
-def test_unknown_network_is_refused_with_the_nearest_name():
-    with pytest.raises(ModelError, match="did you mean magsface"):
-        backbones.build("magsfac")
