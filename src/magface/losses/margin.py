@@ -11,12 +11,16 @@ import torch
 from torch import Tensor, nn
 
 EPSILON = 1e-7
+Gradient = Literal["exact", "straight_through"]
 
 
 class Margin(nn.Module):
     """The identity margin, a softmax over scaled cosines; a paper overrides what it changes.
 
     Equation: NormFace (L = -log(exp(s cos_y) / sum_j exp(s cos_j))).
+
+    Source: Wang, Xiang, Cheng, Yuille, "NormFace: L2 Hypersphere Embedding for Face Verification", ACM MM 2017,
+    arXiv:1704.06369. Differs from the official code: s is fixed, not learned.
 
     The head calls `target` once a step, with the batch of all ranks in the same order on each, so that statistics and
     draws agree; only there, and only while training, may a margin change its state. `negatives` works on each number by
@@ -46,8 +50,7 @@ class Margin(nn.Module):
 
     def __init__(self, s: float = 64.0) -> None:
         super().__init__()
-        if not s > 0:
-            raise ValueError(f"the scale s must be positive, not {s}.")
+        require(s > 0, "the scale s", "positive", s)
         self.s = s
 
     def scale(self, magnitude: Tensor) -> Tensor:
@@ -71,11 +74,49 @@ class Margin(nn.Module):
         return torch.zeros_like(magnitude)
 
 
+def require(holds: bool, name: str, allowed: str, value: object) -> None:
+    """Refuse an option of a loss, naming what it may be.
+
+    Raises:
+        ValueError: `holds` is false.
+
+    Example:
+        >>> require(-1 >= 0, "m", "0 to 1", -1)
+        Traceback (most recent call last):
+        ValueError: m must be 0 to 1, not -1.
+    """
+    if not holds:
+        raise ValueError(f"{name} must be {allowed}, not {value!r}.")
+
+
+def precise(x: Tensor) -> Tensor:
+    """A tensor in float32, or in float64 if it has that: half precision is too coarse near a cosine of 1.
+
+    Example:
+        >>> precise(torch.ones(1, dtype=torch.bfloat16)).dtype
+        torch.float32
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def clamp_cosine(cosine: Tensor) -> Tensor:
-    """Keep a cosine `EPSILON` away from -1 and 1, where the sine has no finite gradient.
+    """Keep a cosine `EPSILON` away from -1 and 1, where the sine has no finite gradient; float32 or wider comes back.
 
     Example:
         >>> bool(clamp_cosine(torch.tensor(1.0)) < 1)
         True
     """
-    return cosine.clamp(-1 + EPSILON, 1 - EPSILON)
+    return precise(cosine).clamp(-1 + EPSILON, 1 - EPSILON)
+
+
+def straight_through(value: Tensor, cosine: Tensor) -> Tensor:
+    """`value` whose gradient is passed on to `cosine` as it is: characteristic gradient detachment.
+
+    Example:
+        >>> cosine = torch.tensor([0.5], requires_grad=True)
+        >>> psi = straight_through(cosine**3, cosine)
+        >>> psi.sum().backward()
+        >>> psi.detach(), cosine.grad
+        (tensor([0.1250]), tensor([1.]))
+    """
+    return cosine + (value - cosine).detach()
