@@ -51,34 +51,35 @@ def export(backbone: nn.Module, card: Card, path: str | os.PathLike[str]) -> Non
     io.write_atomic(path, attach(content, card))
 
 
-def to_onnx(backbone: nn.Module) -> tuple[bytes, int]:
+def to_onnx(backbone: nn.Module, *, half: bool = True) -> tuple[bytes, int]:
     """Bytes of a model that has no card yet, and the size of its embeddings.
 
-    Matrices are rounded to float16 and stored so; vectors (biases, normalisation) stay float32. The initializers keep
-    the names of `backbone.state_dict()`, which is how the torch engine finds them. The same weights give the same
-    bytes.
+    Vectors (biases, normalisation) stay float32. The initializers keep the names of `backbone.state_dict()`, which is
+    how the torch engine finds them. The same weights give the same bytes.
 
     Args:
         backbone: `(N, 3, 112, 112)` float32 RGB 0..255 to `(N, D)` float32 raw embeddings; left unchanged.
+        half: round matrices to float16 and store them so, which halves the file.
 
     Raises:
         ModelError: the embeddings hold NaN, or are more than 1e-4 (relative to the largest) from those of torch when
             ONNX Runtime runs the bytes.
     """
-    network = _Network(_rounded(backbone)).eval()
+    network = copy.deepcopy(backbone).float()
+    if half:
+        _round(network)
+    network = _Network(network).eval()
     content = _finished(_graph(network))
     return content, _compare(network, content)
 
 
-def _rounded(backbone: nn.Module) -> nn.Module:
-    """Copy whose matrices and kernels are those of float16."""
-    rounded = copy.deepcopy(backbone).float()
-    with torch.no_grad():
-        for tensor in rounded.state_dict().values():
-            if tensor.ndim > 1:
-                half = tensor.half().float()
-                tensor.copy_(torch.where(half.isfinite(), half, tensor))
-    return rounded
+@torch.no_grad()
+def _round(network: nn.Module) -> None:
+    """Set matrices and kernels to values that float16 holds."""
+    for tensor in network.state_dict().values():
+        if tensor.ndim > 1:
+            half = tensor.half().float()
+            tensor.copy_(torch.where(half.isfinite(), half, tensor))
 
 
 def _graph(network: nn.Module) -> onnx.ModelProto:

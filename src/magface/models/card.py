@@ -98,6 +98,7 @@ class Card:
         thresholds: one for each false match rate.
         cluster_threshold: cosine at which average linkage stops merging.
         benchmarks: measured numbers.
+        preprocessing: what the network itself does to the pixels, for people to read; "" where nobody wrote it down.
         sha256: hex hash of the model; `attach` sets it.
 
     Raises:
@@ -119,10 +120,12 @@ class Card:
     thresholds: tuple[Threshold, ...]
     cluster_threshold: float
     benchmarks: tuple[Benchmark, ...] = ()
+    preprocessing: str = ""
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        for field in ("name", "version", "licence", "notices", "training_data", "recipe", "backbone", "detector"):
+        described = ("name", "version", "licence", "notices", "training_data", "recipe", "backbone", "detector")
+        for field in (*described, "preprocessing"):
             _text(getattr(self, field), field)
         _require(self.name and self.backbone, "name and backbone must not be empty")
         _require(isinstance(self.sha256, str), "sha256 must be text")

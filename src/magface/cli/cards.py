@@ -1,0 +1,146 @@
+"""The card of a model that is written, for `magface export` and `magface import`: given by the user, or measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from magface.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from magface.data.image_folder import ImageFolder
+    from magface.types import U8
+
+_BATCH = 16
+_CALIBRATED = ("cluster_threshold", "magnitude_percentiles", "quality", "thresholds")
+_MEASURED = (*_CALIBRATED, "benchmarks", "preprocessing", "sha256")
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.onnx).")]
+Described = Annotated[
+    Path | None,
+    typer.Option("--card", help="Card of the model: a JSON file, or a model file (.onnx) whose description is taken."),
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(help="112x112 crops by person; the quality scale and the thresholds the card lacks come from it."),
+]
+Table = Annotated[
+    Path | None, typer.Option(help="Tab-separated list of these crops; those it marks as suspect are left out.")
+]
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Fields of a JSON file, or those of another model's card that still hold.
+
+    Raises:
+        DataError: the file is missing or no JSON object.
+        ModelError: it is a model file without a valid card.
+    """
+    from magface.models.card import read
+
+    if path.suffix.lower() == ".onnx":
+        fields = dataclasses.asdict(read(path)[0])
+        return {name: value for name, value in fields.items() if name not in _MEASURED}
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"the card {path} is missing or not JSON.") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"the card {path} must be a JSON object.")
+    return fields
+
+
+def people(known: Mapping[str, Any], calibrate: Path | None, table: Path | None) -> ImageFolder | None:
+    """The faces to measure on, without suspect ones; `None` where `known` has all that would be measured.
+
+    Args:
+        known: fields of the card.
+        calibrate: folder of crops by person.
+        table: list of these crops.
+
+    Raises:
+        DataError: fields are missing, and there are no faces to measure them on.
+    """
+    from magface.data.image_folder import ImageFolder
+
+    missing = [name for name in _CALIBRATED if name not in known]
+    if calibrate is None:
+        if missing:
+            raise DataError(f"the card lacks {', '.join(missing)}; measure them on known people with --calibrate.")
+        return None
+    faces = ImageFolder.open(calibrate, table)
+    return faces[~faces.suspect]
+
+
+def write(
+    output: Path,
+    name: str,
+    backbone: nn.Module,
+    known: Mapping[str, Any],
+    faces: ImageFolder | None,
+    *,
+    half: bool = True,
+) -> None:
+    """Write a network and its card as one model file.
+
+    Args:
+        output: file to write.
+        name: of the network, in `magface.backbones`.
+        backbone: the network.
+        known: fields of the card, which win over measured ones.
+        faces: to measure the others on.
+        half: store matrices in half precision.
+
+    Raises:
+        DataError: the file cannot be written.
+        ModelError: the network holds NaN, or the card is not valid.
+    """
+    from magface import io
+    from magface.cli.options import progress
+    from magface.export import to_onnx
+    from magface.models.card import Card, attach
+
+    content, size = to_onnx(backbone, half=half)
+    measured: dict[str, Any] = {}
+    if faces is not None:
+        with progress() as bar:
+            task = bar.add_task("Calibrating", total=len(faces), note="")
+            measured = _measured(content, faces, lambda done: bar.advance(task, done))
+    fields = {**measured, **known, "backbone": name, "embedding_size": size}
+    fields["preprocessing"] = str(getattr(backbone, "preprocessing", ""))
+    try:
+        io.write_atomic(output, attach(content, Card.from_json(json.dumps(fields))))
+    except OSError as error:
+        raise DataError(f"cannot write {output} ({error.strerror}); choose another place.") from error
+
+
+def _measured(content: bytes, faces: ImageFolder, advance: Callable[[int], object]) -> dict[str, Any]:
+    """Fields of a card that the faces of known people give."""
+    from magface import engines
+    from magface.quality import calibration
+    from magface.types import Embeddings
+
+    outputs = engines.load(content).stream(_batches(faces, advance))
+    embeddings = Embeddings(np.concatenate([vectors for [vectors] in outputs]))
+    thresholds = calibration.thresholds(embeddings, faces.labels)
+    return {
+        "magnitude_percentiles": calibration.percentiles(embeddings.magnitude),
+        "quality": dataclasses.asdict(calibration.fit_sigmoid(embeddings.magnitude)),
+        "thresholds": [dataclasses.asdict(threshold) for threshold in thresholds],
+        "cluster_threshold": thresholds[:2][-1].cosine,  # at FMR 1e-3, where it could be measured
+    }
+
+
+def _batches(faces: ImageFolder, advance: Callable[[int], object]) -> Iterator[U8]:
+    for start in range(0, len(faces), _BATCH):
+        rows = range(start, min(start + _BATCH, len(faces)))
+        yield np.stack([faces.read(row) for row in rows])
+        advance(len(rows))
