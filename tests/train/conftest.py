@@ -40,11 +40,13 @@ class Branch(nn.Sequential):
 class ToyFace(nn.Module):
     """Fixed random features, an embedding, a magnitude branch."""
 
+    size = 24
+
     def __init__(self, branched=True):
         super().__init__()
         self.stem = nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 16, 5, 2, 2), nn.Tanh(), nn.AvgPool2d(2))
         self.norm = nn.BatchNorm2d(16)
-        self.fc = nn.Linear(16 * 49, 24)
+        self.fc = nn.Linear(16 * 49, self.size)
         if branched:
             self.branch = Branch(16 * 49)
 

@@ -13,19 +13,28 @@ from magface.data.degradations import NAMES
 from magface.errors import DataError, ModelError
 from magface.train import checkpoint, loop
 from magface.train.config import Data, Degradation, Distillation, Loss, Optimization, Order, Recipe
-from magface.train.finetune import Criterion, class_centres, distillation, finetune, own_centres, training_images
+from magface.train.criterion import Criterion, distillation
+from magface.train.finetune import class_centres, own_centres, tuned
+from magface.train.ranks import Ranks
+from magface.train.training import train, training_images
 from magface.train.validation import validate
 from magface.train.views import to_network
 from magface.types import Embeddings
 
+RANGE = {"l_a": 2.0, "u_a": 20.0, "l_m": 0.2, "u_m": 0.9}
 FROZEN = Recipe(
     backbone="toy",
+    direction="frozen",
     data=Data(min_images=5, validation=0.0),
-    degradation=Degradation(views=8),
-    loss=Loss(l_a=2, u_a=20),
+    degradation=Degradation(share=0.5, views=8),
+    loss=Loss(margin=RANGE, centres="fixed"),
     optimization=Optimization(epochs=60, batch=48, learning_rate=1e-2, weight_decay=0.0, save_every=1000),
 )
 ONCE = Optimization(epochs=1, batch=48, learning_rate=1e-3)
+
+
+def finetune(recipe, network, faces, out, **options):
+    return train(recipe, network, faces, out, trained=True, **options)
 
 
 def losses(out):
@@ -88,7 +97,7 @@ def test_frozen_direction_stays(trained, toy_network, toy_face):
 
 
 def test_frozen_direction_with_new_degradations_each_epoch(toy_faces, toy_network, tmp_path):
-    recipe = replace(FROZEN, degradation=Degradation(), optimization=ONCE)
+    recipe = replace(FROZEN, degradation=Degradation(share=0.5), optimization=ONCE)
     network = toy_network()
     finetune(recipe, network, toy_faces, tmp_path)
     start = toy_network()
@@ -101,9 +110,9 @@ def test_free_direction_with_distillation(toy_faces, toy_network, tmp_path):
         FROZEN,
         direction="free",
         fixed=("stem.*",),
-        degradation=Degradation(),
+        degradation=Degradation(share=0.5),
         distillation=Distillation(teacher=60, clean=100, repulsion=100),
-        loss=Loss(l_a=2, u_a=20, centres="learned", detach_direction=True),
+        loss=Loss(margin=RANGE, detach_direction=True),
         optimization=replace(ONCE, epochs=8),
     )
     network = toy_network(branched=False)
@@ -119,7 +128,7 @@ def test_free_direction_with_distillation(toy_faces, toy_network, tmp_path):
     assert np.mean([line["loss"] for line in lines[-3:]]) < np.mean([line["loss"] for line in lines[:3]])
 
 
-@pytest.mark.parametrize("settings", [Degradation(), Degradation(views=2)])
+@pytest.mark.parametrize("settings", [Degradation(share=0.5), Degradation(share=0.5, views=2)])
 def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp_path, settings, monkeypatch):
     recipe = replace(FROZEN, degradation=settings, optimization=replace(ONCE, epochs=2, save_every=2))
 
@@ -128,7 +137,7 @@ def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp
 
     expected = weights(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_descend", fail_at_step(4, loop._descend))
+        patch.setattr(loop._Trainer, "step", fail_at_step(4, loop._Trainer.step))
         with pytest.raises(KeyError):
             weights(tmp_path / "parts")
     assert checkpoint.load(tmp_path / "parts/checkpoint.pt")["step"] == 4
@@ -136,17 +145,17 @@ def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp
     assert all(torch.equal(a, b) for a, b in zip(expected, resumed, strict=True))
 
 
-def fail_at_step(last, descend):
-    def failing(*arguments):
-        if arguments[5] == last:
+def fail_at_step(last, take):
+    def failing(trainer, step, *arguments):
+        if step == last:
             raise KeyError("as if killed")
-        descend(*arguments)
+        return take(trainer, step, *arguments)
 
     return failing
 
 
 def test_workers_do_not_change_the_result(toy_faces, toy_network, tmp_path):
-    recipe = replace(FROZEN, degradation=Degradation(), optimization=ONCE)
+    recipe = replace(FROZEN, degradation=Degradation(share=0.5), optimization=ONCE)
     finetune(recipe, toy_network(), toy_faces, tmp_path / "one")
     finetune(replace(recipe, optimization=replace(ONCE, workers=3)), toy_network(), toy_faces, tmp_path / "three")
     assert losses(tmp_path / "one") == losses(tmp_path / "three")
@@ -190,15 +199,20 @@ def test_validation_people_and_suspect_images_do_not_train(toy_faces):
 
 
 def test_what_does_not_fit_is_said(toy_faces, toy_network, tmp_path):
+    with pytest.raises(DataError, match="needs a trained network"):
+        train(FROZEN, toy_network(), toy_faces, tmp_path, trained=False)
+    with pytest.raises(DataError, match="without torchrun"):
+        finetune(FROZEN, toy_network(), toy_faces, tmp_path, ranks=Ranks(0, 2))
     with pytest.raises(DataError, match="less than one batch"):
         finetune(replace(FROZEN, data=Data(min_images=99)), toy_network(), toy_faces, tmp_path)
     with pytest.raises(ModelError, match="no magnitude branch"):
         finetune(FROZEN, toy_network(branched=False), toy_faces, tmp_path)
-    free = replace(FROZEN, direction="free", degradation=Degradation(), fixed=("blocks.*",))
+    free = replace(FROZEN, direction="free", degradation=Degradation(share=0.5), fixed=("blocks.*",))
     with pytest.raises(DataError, match=r"blocks\.\*"):
         finetune(free, toy_network(), toy_faces, tmp_path)
     with pytest.raises(DataError, match="0 < l_a < u_a"):
-        finetune(replace(FROZEN, loss=Loss(l_a=20, u_a=5)), toy_network(), toy_faces, tmp_path)
+        loss = Loss(margin={**RANGE, "l_a": 20.0, "u_a": 5.0})
+        finetune(replace(FROZEN, loss=loss), toy_network(), toy_faces, tmp_path)
 
 
 def test_own_centres_leave_the_image_itself_out():
@@ -215,9 +229,9 @@ def test_own_centres_leave_the_image_itself_out():
 
 STEPPED = replace(
     FROZEN,
-    degradation=Degradation(views=2, steps=4),
+    degradation=Degradation(share=0.5, views=2, steps=4),
     order=Order(weight=30, step=0.05),
-    loss=Loss(l_a=2, u_a=20, easy_margin=False, negatives="orthogonal"),
+    loss=Loss(margin={**RANGE, "easy_margin": False}, negatives="orthogonal"),
     optimization=replace(ONCE, epochs=12),
 )
 
@@ -234,9 +248,8 @@ def test_order_makes_more_steps_fall(toy_faces, toy_network, toy_face, tmp_path)
 
 
 def test_order_is_the_mean_of_what_fails_to_fall(toy_network):
-    criterion = Criterion(
-        STEPPED, toy_network(), None, np.zeros(1, np.int64), np.ones((1, 24), np.float32), None, "cpu"
-    )
+    network = toy_network()
+    criterion = Criterion(STEPPED, network, network, None, np.zeros(1, np.int64), None, None, Ranks())
     rng = np.random.default_rng(0)
     features = rng.normal(size=(3, 5, 16, 7, 7)).astype(np.float16)
     embeddings = rng.normal(size=(3, 5, 24)).astype(np.float32)
@@ -260,3 +273,24 @@ def test_validation_measures_only_the_people_kept_out(toy_faces, toy_network):
     scores = score(Embeddings(vectors), *draw(held.labels, 20_000, 200_000, seed=0))
     assert found == {"all": {m.name: m.value for m in measures(scores) if m.value is not None}}
     assert validate(replace(recipe, data=Data(validation=0.0)), network, toy_faces) == {}
+
+
+def test_a_user_who_sets_nothing_gets_a_range_around_the_magnitudes(toy_faces, toy_network, tmp_path):
+    network, said = toy_network(branched=False), []
+    clean = embed(network, [toy_faces.read(i) for i in range(len(toy_faces))]).norm(dim=1).numpy()
+    recipe = replace(FROZEN, direction="free", loss=Loss(), degradation=Degradation(share=0.5), optimization=ONCE)
+    finetune(recipe, network, toy_faces, tmp_path, say=said.append)
+    chosen, reasons = tuned(Loss(), clean)
+    assert said == list(reasons)
+    assert chosen["l_a"] < np.percentile(clean, 1) < np.percentile(clean, 99) < chosen["u_a"]
+    assert [json.loads(line)["outside"] for line in (tmp_path / "log.jsonl").read_text().splitlines()][0] < 0.3
+
+
+def test_what_a_recipe_sets_stays():
+    a = np.geomspace(5, 15, 100).astype(np.float32)
+    assert tuned(Loss(name="arcface", margin={"m": 0.4}), a) == ({"m": 0.4}, ())
+    assert tuned(Loss(margin=RANGE), a) == (RANGE, ())
+    chosen, reasons = tuned(Loss(margin={"u_a": 40.0}), a)
+    assert chosen.keys() == {"l_a", "u_a", "l_m", "u_m"}
+    assert chosen["u_a"] == 40
+    assert [reason.split()[0] for reason in reasons] == ["l_a", "l_m"]

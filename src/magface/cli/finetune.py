@@ -1,92 +1,68 @@
-"""`magface finetune`: make a MagFace of a face network."""
+"""`magface finetune`: make a MagFace of a trained face network."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from magface.cli import options
+from magface.cli import training
 from magface.cli.options import Format, Output
-
-if TYPE_CHECKING:
-    from magface.data.image_folder import ImageFolder
-    from magface.train.config import Recipe
 
 
 def finetune(
-    recipe: Annotated[Path, typer.Argument(help="TOML file of settings.")],
-    data: Annotated[Path, typer.Argument(help="Folder of 112x112 crops by person, or an uncompressed tar of it.")],
-    out: Annotated[Path, typer.Argument(help="Folder for checkpoint.pt and log.jsonl.")],
-    table: Annotated[
-        Path | None, typer.Option(help="Tab-separated list of images: path, identity, source, suspect.")
+    data: training.Data,
+    out: training.Out,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Model to start from: a checkpoint (of magface or another project), a model file (.onnx), or the name "
+            "of published weights (sface). If not given, the published weights of the recipe's network.",
+        ),
     ] = None,
-    start: Annotated[Path | None, typer.Option(help="Checkpoint whose network to start from.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for features, shared by runs; OUT if not given.")] = None,
-    device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, mps.")] = "cpu",
-    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's, to compare runs.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Start again although OUT holds a checkpoint.")] = False,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file of settings; sound ones if not given.")] = None,
+    table: training.Table = None,
+    cache: training.Cache = None,
+    device: training.Device = "cpu",
+    seed: training.Seed = None,
+    restart: training.Restart = False,
     form: Output = Format.text,
 ) -> None:
-    r"""Make a MagFace of a face network.
+    r"""Make a MagFace of a trained face network.
 
-    The same command goes on where a run was stopped, to the same weights bit for bit on the same machine. At the end
-    it measures verification and error versus discard on the people kept for validation; choose between runs by that.
+    Without a recipe nothing needs to be set: the range of magnitudes, the margins and the weight of the regularizer are
+    proposed from the magnitudes that the network gives now, class centres start where its embeddings are, and
+    distillation keeps who is recognised. What was chosen is printed.
+
+    The same command goes on where a run was stopped, to the same weights bit for bit on the same machine. At the end it
+    measures verification and error versus discard on the people kept for validation; choose between runs by that.
 
     \b
     Examples:
-      magface finetune recipes/magsface.toml train.tar runs/1 --table train.tsv
-      magface finetune mine.toml people/ runs/2 --start runs/1/checkpoint.pt
+      magface finetune --from sface --data people/ -o runs/1
+      magface finetune --from magface_iresnet50.pth --data people/ -o runs/2 --device cuda
+      magface finetune --recipe recipes/magsface.toml --data train.tar --table train.tsv -o runs/magsface
     """
-    from magface.data.image_folder import ImageFolder
-    from magface.train.config import load
-    from magface.train.loop import StoppedError
+    from magface.train.config import FINETUNE, load
+    from magface.train.published import start as started
 
-    settings = load(recipe)
+    settings = FINETUNE if recipe is None else load(recipe)
     if seed is not None:
         settings = dataclasses.replace(settings, seed=seed)
-    faces = ImageFolder.open(data, table)
-    for _, reason in faces.failures:
-        options.say(reason)
-    try:
-        summary = _run(settings, faces, out, start, cache, device, restart)
-    except StoppedError as stop:
-        options.say(str(stop))
-        raise typer.Exit(stop.exit_code) from None
-    if form is Format.json:
-        typer.echo(json.dumps(summary, indent=2))
-    else:
-        typer.echo(f"{summary['checkpoint']}: {summary['steps']} steps on {summary['images']:,} images", nl=False)
-        typer.echo(f" of {summary['people']:,} people, {summary['failures']} images left out.")
-        for source, found in summary["validation"].items():
-            typer.echo(f"{source}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
-
-
-def _run(
-    settings: Recipe,
-    faces: ImageFolder,
-    out: Path,
-    start: Path | None,
-    cache: Path | None,
-    device: str,
-    restart: bool,
-) -> dict[str, Any]:
-    """Train, and say what came of it."""
-    from magface.train import checkpoint, published
-    from magface.train.finetune import finetune, training_images
-    from magface.train.validation import validate
-
-    network = published.start(settings.backbone, settings.seed, start)
-    path = finetune(settings, network, faces, out, cache=cache, device=device, restart=restart)
-    used = training_images(settings, faces)
-    return {
-        "checkpoint": str(path),
-        "steps": checkpoint.load(path)["step"],
-        "images": len(used),
-        "people": len(used.people),
-        "failures": len(faces.failures),
-        "validation": validate(settings, network, faces, device),
-    }
+    backbone, network = started(start or "sface", settings.backbone, settings.seed)
+    settings = dataclasses.replace(settings, backbone=backbone)
+    training.run(
+        settings,
+        lambda: network,
+        data,
+        out,
+        trained=True,
+        table=table,
+        cache=cache,
+        device=device,
+        restart=restart,
+        form=form,
+    )

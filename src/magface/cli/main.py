@@ -11,6 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from itertools import pairwise
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,8 +21,8 @@ from typer.core import TyperGroup
 from magface.cli import options
 from magface.errors import MagfaceError, interrupted
 
-COMMANDS = ("analyze", "embed", "verify", "quality", "finetune", "evaluate", "export")
-TRAINING = ("torch", "onnxscript")
+COMMANDS = ("analyze", "embed", "verify", "quality", "train", "finetune", "evaluate", "export", "import")
+TRAINING = ("torch", "onnxscript", "tensorboardX")
 """What the extra `train` brings."""
 
 
@@ -43,7 +44,8 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        function = getattr(importlib.import_module(f"magface.cli.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        function = getattr(importlib.import_module(f"magface.cli.{name}"), name)
         text = (inspect.getdoc(function) or "").replace(
             r"\b", "\b"
         )  # docstrings are raw; click wants the control character

@@ -69,7 +69,7 @@ class GlobalSampler:
                 order: NDArray[np.integer] = np.arange(
                     self._count, dtype=np.int32 if self._count < 1 << 31 else np.int64
                 )
-                np.random.default_rng((self._seed, epoch)).shuffle(order)
+                np.random.default_rng((self._seed, 0, epoch)).shuffle(order)
                 # threads that prepare batches go over the border of two epochs back and forth
                 self._orders = {known: self._orders[known] for known in sorted(self._orders)[-1:]} | {epoch: order}
             return self._orders[epoch]

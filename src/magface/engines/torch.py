@@ -32,7 +32,7 @@ class TorchEngine(Engine):
             torch.set_num_threads(threads)
         self._precision = precision
         self._network = backbones.build(name).eval()
-        state = {key: torch.from_numpy(value) for key, value in _weights(model).items()}
+        state = {key: torch.from_numpy(value) for key, value in weights(model).items()}
         try:
             missing = self._network.load_state_dict(state, strict=False).missing_keys
         except RuntimeError as error:
@@ -54,7 +54,7 @@ class TorchEngine(Engine):
             raise unfit(batch) from error
 
 
-def _weights(model: bytes) -> dict[str, Array]:
+def weights(model: bytes) -> dict[str, Array]:
     """Initializers of the graph in float32, under their names."""
     import onnx
     from onnx import numpy_helper

@@ -20,6 +20,7 @@ _HOMES = {
     "arcface": ("arcface", "ArcFace"),
     "combined": ("combined", "Combined"),
     "magface": ("magface", "MagFace"),
+    "magface-self-tuning": ("self_tuning", "SelfTuning"),
     "mag-cosface": ("magface", "MagCosFace"),
     "adaface": ("adaface", "AdaFace"),
     "elasticface-arc": ("elasticface", "ElasticArc"),
@@ -40,7 +41,7 @@ def build(name: str, *, num_classes: int | None = None, **options: Any) -> Margi
         options: what the loss is made of; those left out are the paper's.
 
     Raises:
-        ValueError: no loss has that name, it has no such option, or an option cannot be what it is.
+        ValueError: no loss has that name, it has no such option, needs another one, or an option cannot be what it is.
 
     Example:
         >>> build("arcface", m=0.4).m
@@ -55,14 +56,15 @@ def build(name: str, *, num_classes: int | None = None, **options: Any) -> Margi
         raise ValueError(f"there is no loss {name!r}; {_hint(name, NAMES)}")
     module, attribute = _HOMES[name]
     cls = getattr(import_module(f"magface.losses.{module}"), attribute)
-    known = set(inspect.signature(cls).parameters)
-    if "num_classes" in known:
-        if num_classes is None:
-            raise ValueError(f"the loss {name} needs num_classes, the number of people.")
-        options["num_classes"] = num_classes
+    parameters = inspect.signature(cls).parameters
     for option in options:
-        if option not in known:
-            raise ValueError(f"the loss {name} has no option {option!r}; {_hint(option, known - {'num_classes'})}")
+        if option not in parameters:
+            raise ValueError(f"the loss {name} has no option {option!r}; {_hint(option, parameters)}")
+    if "num_classes" in parameters and num_classes is not None:
+        options["num_classes"] = num_classes
+    missing = [key for key, option in parameters.items() if option.default is option.empty and key not in options]
+    if missing:
+        raise ValueError(f"the loss {name} needs {', '.join(missing)}.")
     try:
         return cls(**options)
     except TypeError as error:

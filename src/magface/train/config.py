@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import os
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +17,16 @@ from magface.errors import DataError
 T = TypeVar("T")
 
 
+def _require(holds: bool, name: str, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {allowed}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which images of the data set train."""
 
-    min_images: int = 10
+    min_images: int = 1
     """Only people with at least so many images that are not suspect."""
     suspect: bool = False
     """Train on suspect images too; class centres never use them."""
@@ -40,7 +44,7 @@ class Data:
 class Degradation:
     """How faces are made harder; see `magface.data.degradations`."""
 
-    share: float = 0.5
+    share: float = 0.0
     """Share of each batch that is degraded; the rest is clean."""
     none: float = 0.0
     """Probability that a crop of the degraded share stays as it is."""
@@ -63,34 +67,56 @@ class Degradation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss:
-    """MagFace and the class centres; see `magface.losses.magface.MagFace`."""
+class Augmentation:
+    """What happens to every clean crop; see `magface.data.augmentations`. Degraded ones are mirrored alone."""
 
-    l_a: float = 5.0
-    """Least magnitude; choose it below those the network gives before training."""
-    u_a: float = 20.0
-    """Greatest magnitude; choose it above those the network gives before training."""
-    l_m: float = 0.2
-    """Margin at `l_a`, radians."""
-    u_m: float = 0.9
-    """Margin at `u_a`, radians."""
-    lambda_g: float | None = None
-    """Weight of the regularizer; left out: its lower bound."""
-    s: float = 64.0
-    """Scale of the logits."""
-    regularizer: Literal["hyperbolic", "quadratic"] = "hyperbolic"
-    """Form of g."""
-    easy_margin: bool = True
-    """No margin for faces beyond 90 degrees from their centre."""
-    clamp: Literal["margin", "both"] = "margin"
-    """Clamp the magnitude in m alone, or in g too."""
-    centres: Literal["fixed", "learned"] = "fixed"
-    """Keep the class centres at the teacher's mean directions, or train them from there."""
+    flip: float = 0.5
+    """Probability of mirroring left to right."""
+    crop: float = 0.0
+    """Probability of keeping only a part of the crop, the rest black; AdaFace's is 0.2, likewise below."""
+    low_resolution: float = 0.0
+    """Probability of making the crop small and large again."""
+    photometric: float = 0.0
+    """Probability of another brightness, contrast and saturation."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "crop", "low_resolution", "photometric"):
+            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", "0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """The margin, and what it is measured against; see `magface.losses`."""
+
+    name: str = "magface"
+    """Of the loss, known to `magface.losses.build`."""
+    margin: dict[str, Any] = field(default_factory=dict)
+    """Settings of that loss, such as `s` or `l_a`. What is left out has the paper's value; for MagFace over a network
+    that is trained already, the one that its magnitudes ask for, see `magface.train.tuning`."""
+    self_tuning: bool = False
+    """MagFace: let the range of magnitudes follow those that the network gives; see `magface.losses.self_tuning`."""
+    centres: Literal["fixed", "learned"] = "learned"
+    """Train the class centres, or keep them where they start: at random directions, or in fine-tuning at the mean
+    directions of the network that one starts from."""
     negatives: Literal["centres", "orthogonal"] = "centres"
     """With a frozen direction: compare a face with all class centres, or with the mean of its person's other images
     and strangers at right angles; see `magface.heads.orthogonal`."""
     detach_direction: bool = False
     """Let this loss teach the magnitude alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Where the class centres are; see `magface.heads`."""
+
+    kind: Literal["full", "sharded", "sampled"] = "full"
+    """`full`: all on every rank; `sharded`: split over the ranks; `sampled`: split, and only a random part of those
+    without a face in the batch takes part in a step."""
+    rate: float = 0.1
+    """`sampled`: share of the centres that take part."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.rate <= 1, "head.rate", "above 0, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,69 +154,140 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
-    """AdamW, a warm-up and a cosine."""
+    """The steps: how many, how far, and in which arithmetic."""
 
     epochs: int = 12
     """Passes over the data."""
     batch: int = 256
-    """Images of a step; the last, incomplete batch of an epoch is left out."""
+    """Images of a step, on all ranks together, at most: the images of an epoch are dealt evenly to its steps."""
+    drop_last: bool = False
+    """Make every batch full instead, and leave out of an epoch the images that are over."""
+    accumulate: int = 1
+    """Parts in which each rank works through its share of a batch, to save memory."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """`sgd` has momentum."""
     learning_rate: float = 1e-4
     """Greatest learning rate."""
+    momentum: float = 0.9
+    """Of `sgd`."""
     weight_decay: float = 0.01
-    """AdamW's."""
+    """Of all that trains."""
+    spare_norms: bool = False
+    """Take normalisations and biases out of the weight decay."""
+    schedule: Literal["cosine", "polynomial", "steps"] = "cosine"
+    """How the learning rate falls after the warm-up: along a half cosine to 0, as (1 - progress)^`power`, or to a tenth
+    at each epoch of `drops`."""
+    power: float = 2.0
+    """Of the polynomial."""
+    drops: tuple[float, ...] = ()
+    """Epochs, counted from 0, at whose beginning the learning rate falls."""
     warmup: float = 0.1
-    """Share of all steps during which the learning rate rises; it then falls to 0 along a cosine."""
+    """Share of all steps during which the learning rate rises."""
     clip: float = 5.0
-    """Greatest norm of the gradient."""
+    """Greatest norm of the gradient; `inf` clips nothing."""
+    precision: Literal["f32", "bf16", "fp16"] = "f32"
+    """Arithmetic of the network; class centres and loss are float32 always."""
+    compile: bool = False
+    """Let torch compile the network: a minute or more at the start, faster steps then."""
+    norms: Literal["auto", "fixed", "batch", "sync"] = "auto"
+    """Batch normalisation by its running statistics, by those of each rank's batch, or by those of all ranks (GPUs
+    alone); `auto`: fixed in fine-tuning, else batch."""
+    on_bad_loss: Literal["stop", "skip"] = "stop"
+    """When a loss or gradient is not finite: stop before the step, or leave the step out."""
+    skip_limit: int = 10
+    """`skip`: stop at more such steps than this one after another."""
     workers: int = 1
     """Threads that prepare batches; they change the speed, not the result."""
     save_every: int = 100
     """Steps between checkpoints."""
+    log_every: int = 1
+    """Steps between lines of the log."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "workers", "save_every"):
+        for name in ("epochs", "batch", "accumulate", "workers", "save_every", "log_every"):
             _require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "clip", "power"):
             _require(getattr(self, name) > 0, name, "above 0")
-        _require(self.weight_decay >= 0, "weight_decay", "at least 0")
-        _require(0 <= self.warmup < 1, "warmup", "at least 0 and below 1")
+        for name in ("weight_decay", "skip_limit"):
+            _require(getattr(self, name) >= 0, name, "at least 0")
+        for name in ("warmup", "momentum"):
+            _require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1")
+        _require(all(drop > 0 for drop in self.drops), "drops", "above 0")
+        stepwise = self.schedule == "steps"
+        _require(bool(self.drops) == stepwise, "drops", "given with schedule = 'steps', and only then")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """A benchmark that is measured while training goes on; see `magface evaluate`."""
+
+    benchmark: Literal["none", "lfw", "edc", "toy", "degradation"] = "none"
+    """Which."""
+    data: str = ""
+    """Its folder or archive."""
+    pairs: str = ""
+    """`lfw`: the list of pairs; looked for in and beside `data` if not given."""
+    every: int = 1
+    """Epochs between measurements."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 1, "validation.every", "at least 1")
+        _require(bool(self.data) == (self.benchmark != "none"), "validation.data", "given with a benchmark, only then")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A fine-tuning run.
+    """A training run, from the first weights or from those of a trained network.
 
     Example:
-        >>> Recipe(direction="free", distillation=Distillation(teacher=60)).loss.l_a
-        5.0
+        >>> Recipe(distillation=Distillation(teacher=60)).loss.name
+        'magface'
     """
 
-    backbone: str = "sface"
-    """Name of the network, known to `magface.backbones.build`."""
-    direction: Literal["frozen", "free"] = "frozen"
-    """Train the magnitude branch alone, so that who is recognised stays as it was; or the network."""
+    backbone: str = ""
+    """Name of the network, known to `magface.backbones.build`; empty: that of the model to start from."""
+    direction: Literal["frozen", "free"] = "free"
+    """Train the network; or the magnitude branch alone, so that who is recognised stays as it was."""
     fixed: tuple[str, ...] = ()
     """With a free direction: parameters that do not train, as patterns such as `blocks.0.*`."""
     seed: int = 0
-    """Decides the order of images, degradations drawn anew and the first weights of the branch."""
+    """Decides the order of images, augmentations and degradations drawn anew, and all first weights."""
     data: Data = field(default_factory=Data)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     degradation: Degradation = field(default_factory=Degradation)
     loss: Loss = field(default_factory=Loss)
+    head: Head = field(default_factory=Head)
     order: Order = field(default_factory=Order)
     distillation: Distillation = field(default_factory=Distillation)
     optimization: Optimization = field(default_factory=Optimization)
+    validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", "at least 0")
-        _require(self.direction == "frozen" or not self.degradation.views, "degradation.views", "0 when it is free")
-        _require(self.direction == "free" or not self.fixed, "fixed", "empty when the direction is frozen")
+        frozen = self.direction == "frozen"
+        _require(frozen or not self.degradation.views, "degradation.views", "0 when the direction is free")
+        _require(not frozen or not self.fixed, "fixed", "empty when the direction is frozen")
         _require(not self.order.weight or self.degradation.steps > 0, "order.weight", "0 without degradation.steps")
+        orthogonal = self.loss.negatives == "orthogonal"
+        _require(frozen or not orthogonal, "loss.negatives", "'centres' when the direction is free")
+        several = not orthogonal or self.data.min_images >= 2
+        _require(several, "data.min_images", "at least 2 when loss.negatives is 'orthogonal'")
         held = any((self.distillation.teacher, self.distillation.clean, self.distillation.repulsion))
-        known = self.direction == "frozen" or self.loss.negatives == "centres"
-        _require(known, "loss.negatives", "'centres' when the direction is free")
-        others = self.loss.negatives == "centres" or self.data.min_images >= 2
-        _require(others, "data.min_images", "at least 2 when loss.negatives is 'orthogonal'")
-        _require(self.direction == "free" or not held, "distillation", "0 throughout when the direction is frozen")
+        _require(not frozen or not held, "distillation", "0 throughout when the direction is frozen")
+        _require(not frozen or self.head.kind == "full", "head.kind", "'full' when the direction is frozen")
+        tunable = self.loss.name == "magface" or not self.loss.self_tuning
+        _require(tunable, "loss.self_tuning", "false unless loss.name is 'magface'")
+        rows = self.head.kind != "sampled" or self.optimization.optimizer == "sgd"
+        _require(rows, "optimization.optimizer", "'sgd' when head.kind is 'sampled'")
+
+
+FINETUNE = Recipe(
+    data=Data(min_images=2),
+    degradation=Degradation(share=0.5),
+    distillation=Distillation(teacher=60.0, clean=100.0, repulsion=100.0),
+    optimization=Optimization(epochs=4, batch=128),
+)
+"""For fine-tuning without a recipe: half of the images are degraded, and distillation keeps who is recognised."""
 
 
 def load(path: str | os.PathLike[str]) -> Recipe:
@@ -210,11 +307,6 @@ def load(path: str | os.PathLike[str]) -> Recipe:
         raise DataError(f"the recipe {path} does not work: {error}.") from error
 
 
-def _require(holds: bool, name: str, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {allowed}")
-
-
 def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     hints = typing.get_type_hints(cls)
     for key in table:
@@ -229,10 +321,8 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return _build(typing.cast("type[Any]", hint), value, f"{where}.")
     kind, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if kind is Literal and value in arguments:
+    if hint is Any or (kind is Literal and value in arguments):
         return value
-    if kind is types.UnionType:
-        return _value(value, arguments[0], where)
     if kind is tuple and isinstance(value, list):
         return tuple(_value(item, arguments[0], where) for item in value)
     if kind is dict and isinstance(value, dict):

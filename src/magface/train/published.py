@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from magface import align, backbones
 from magface.backbones import sface
-from magface.errors import ModelError
-from magface.models import packaged
+from magface.engines.torch import weights as stored
+from magface.errors import DataError, ModelError
+from magface.models import card, foreign, packaged
 from magface.train import checkpoint
 
 CARDS: dict[str, dict[str, Any]] = {
@@ -34,37 +35,56 @@ CARDS: dict[str, dict[str, Any]] = {
 """What is known of published weights, by the name of their network: the fields of a card that are not measured."""
 
 
-def start(backbone: str, seed: int = 0, earlier: Path | None = None) -> nn.Module:
-    """The network from which a run starts.
-
-    Args:
-        backbone: its name.
-        seed: of the weights that nobody published, those of a magnitude branch.
-        earlier: checkpoint to take the weights from; published ones by default.
+def scratch(backbone: str, seed: int = 0) -> nn.Module:
+    """A network with random first weights, which the seed decides.
 
     Raises:
-        ModelError: no weights of this network are published, the package that carries them is missing or damaged, or
-            the checkpoint is of another network.
-        DataError: the checkpoint cannot be read.
+        ModelError: no network has that name.
     """
     torch.manual_seed(seed)
-    network = backbones.build(backbone)
-    if earlier is not None:
-        state = checkpoint.load(earlier)
-        if state["backbone"] != backbone:
-            raise ModelError(f"{earlier} holds the network {state['backbone']!r}; the recipe asks for {backbone!r}.")
-        weights = state["model"]
-    elif backbone in ("sface", "magsface"):
-        weights = sface.from_published(_sface_tensors())
-    else:
-        raise ModelError(f"no weights of {backbone!r} are published; give a checkpoint with --start.")
+    return backbones.build(backbone)
+
+
+def start(model: str, backbone: str = "", seed: int = 0) -> tuple[str, nn.Module]:
+    """The network from which fine-tuning starts.
+
+    Args:
+        model: name of published weights, a model file (.onnx), a checkpoint of this package or of another project.
+        backbone: network that takes the weights; that of the model by default. It may have a magnitude branch beside.
+        seed: of the weights that the model does not have, those of a magnitude branch.
+
+    Returns:
+        Name of the network, and the network.
+
+    Raises:
+        ModelError: the weights are of another network, or the package that carries published ones is missing or
+            damaged, or the file is not one of weights.
+        DataError: the checkpoint cannot be read.
+    """
+    name, weights = _weights(model)
+    network = scratch(backbone or name, seed)
     own = network.state_dict()
-    optional = {name for name in own if name.startswith("branch.") or name.endswith("num_batches_tracked")}
-    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    optional = {key for key in own if key.startswith("branch.") or key.endswith("num_batches_tracked")}
+    shapes = {key: tensor.shape for key, tensor in weights.items()}
     if not own.keys() >= shapes.keys() >= own.keys() - optional or any(own[n].shape != shapes[n] for n in shapes):
-        raise ModelError(f"the weights are not those of a network {backbone!r} as it is built now.")
+        raise ModelError(f"the weights of {model} are those of {name!r}, which {backbone or name!r} cannot take.")
     network.load_state_dict(weights, strict=False)
-    return network
+    return backbone or name, network
+
+
+def _weights(model: str) -> tuple[str, dict[str, Tensor]]:
+    """Name of the network of a model, and its weights."""
+    if model == "sface":
+        return model, sface.from_published(_sface_tensors())
+    if model.endswith(".onnx"):
+        content = card.content(model)
+        return card.read(content)[0].backbone, {k: torch.from_numpy(v) for k, v in stored(content).items()}
+    try:
+        state = checkpoint.load(model)
+    except DataError:
+        name, network, _ = foreign.load(Path(model))
+        return name, network.state_dict()
+    return state["backbone"], state["model"]
 
 
 def _sface_tensors() -> dict[str, NDArray[np.float32]]:

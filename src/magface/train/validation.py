@@ -1,21 +1,94 @@
-"""How good the magnitude is on people who were kept out of training; what a choice between runs goes by."""
+"""How good a network is, while it trains on any benchmark, and afterwards on people kept out of training."""
 
 from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from magface import images
+from magface.benchmarks import degradation, edc, lfw, toy
 from magface.benchmarks.edc import draw
 from magface.benchmarks.scores import FMR, measures, score
 from magface.data.image_folder import ImageFolder
+from magface.embedder import Embedder
+from magface.errors import ImageError
 from magface.train import views
 from magface.train.config import Recipe
-from magface.train.loop import progress
-from magface.types import F32, Embeddings
+from magface.train.log import progress
+from magface.types import F32, U8, Embeddings
 
 GENUINE, IMPOSTOR = 20_000, 200_000
 _CHUNK = 16
+
+
+class Live:
+    """A network in training as the benchmarks take a model: crops in, raw embeddings out.
+
+    Args:
+        backbone: in evaluation mode.
+        device: where it is.
+        step: names this state of it.
+    """
+
+    engine, precision = "torch", "f32"
+
+    def __init__(self, backbone: nn.Module, device: str, step: int = 0) -> None:
+        self.backbone, self.device, self.fingerprint = backbone, device, f"step {step}"
+
+    def stream(self, crops: Iterable[U8]) -> Iterator[F32]:
+        """Raw embeddings `(D,)` float32 of crops `(112, 112, 3)` uint8, in order."""
+        remaining = iter(crops)
+        while chunk := list(islice(remaining, _CHUNK)):
+            with torch.inference_mode():
+                inputs = views.to_network(torch.from_numpy(np.stack(chunk)).to(self.device))
+                found = self.backbone(inputs).float().cpu().numpy()
+            yield from found
+
+    def embed_files(
+        self, paths: Sequence[str | os.PathLike[str]], *, progress: Callable[[int], object] | None = None
+    ) -> tuple[Embeddings, list[tuple[Path, str]]]:
+        """Embed aligned crops on the disk; the first that cannot be read ends it."""
+        try:
+            crops = [images.read(path) for path in paths]
+        except ImageError as error:
+            return Embeddings(np.empty((0, 1), np.float32)), [(Path(), str(error))]
+        return Embeddings(np.stack(list(self.stream(crops))), self.fingerprint), []
+
+
+def of(recipe: Recipe, backbone: nn.Module, device: str) -> Callable[[int], dict[str, float]] | None:
+    """What measures the benchmark of a recipe after a number of steps; None where it names none.
+
+    The numbers are called `benchmark/measure`.
+    """
+    settings = recipe.validation
+    if settings.benchmark == "none":
+        return None
+
+    def measure(step: int) -> dict[str, float]:
+        live = cast(Embedder, Live(backbone, device, step))
+        with tempfile.TemporaryDirectory() as folder:  # a cache is of no use: each state of the network is new
+            cache = Path(folder)
+            match settings.benchmark:
+                case "lfw":
+                    result = lfw.evaluate(live, settings.data, pairs=settings.pairs or None, cache=cache)
+                case "edc":
+                    result = edc.evaluate(live, settings.data, cache=cache)
+                case "toy":
+                    result = toy.evaluate(live, settings.data)
+                case _:
+                    result = degradation.evaluate(live, settings.data)
+        found = {m.name: m.value for m in result.measures if m.value is not None}
+        return {f"{settings.benchmark}/{name}": value for name, value in found.items()}
+
+    return measure
 
 
 def validate(
@@ -36,7 +109,7 @@ def validate(
     _, held = faces.split(recipe.data.validation, recipe.data.validation_seed)
     if not len(held):
         return {}
-    vectors = _embed(backbone.eval(), held, device)
+    vectors = _embed(Live(backbone.eval(), device), held)
     found = {}
     for source in np.unique(held.sources).tolist():
         rows = held.sources == source
@@ -48,13 +121,13 @@ def validate(
     return found
 
 
-def _embed(backbone: nn.Module, faces: ImageFolder, device: str) -> F32:
-    chunks = [range(i, min(i + _CHUNK, len(faces))) for i in range(0, len(faces), _CHUNK)]
-    parts = []
-    with torch.inference_mode(), progress() as bar:
+def _embed(live: Live, faces: ImageFolder) -> F32:
+    with progress() as bar:
         shown = bar.add_task("validation", total=len(faces), note="")
-        for chunk in chunks:
-            crops = torch.from_numpy(np.stack([faces.read(row) for row in chunk])).to(device)
-            parts.append(backbone(views.to_network(crops)).float().cpu().numpy())
-            bar.update(shown, advance=len(chunk))
-    return np.concatenate(parts)
+
+        def crops() -> Iterator[U8]:
+            for row in range(len(faces)):
+                yield faces.read(row)
+                bar.update(shown, advance=1)
+
+        return np.stack(list(live.stream(crops())))

@@ -20,7 +20,8 @@ from magface.data import degradations
 from magface.data.image_folder import ImageFolder
 from magface.io import atomic_path
 from magface.train.config import Recipe
-from magface.train.loop import prefetch, progress
+from magface.train.log import progress
+from magface.train.loop import prefetch
 from magface.types import F32, U8
 
 _CHUNK = 16  # images of a forward pass; activations of more leave the processor's cache
