@@ -1,6 +1,6 @@
 import math
 import warnings
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magface.losses.magface import MagFace, lambda_g_lower_bound
+from magface.losses.magface import MagCosFace, MagFace, lambda_g_lower_bound
 
 PAPER = (10.0, 110.0, 0.45, 0.8)
 
@@ -41,6 +41,36 @@ def test_formula(form, easy, clamp):
     expected = np.array([reference(c, b, **settings, clamp=clamp) for c, b in zip(cosine, a, strict=True)])
     np.testing.assert_allclose(target, expected[:, 0], atol=1e-12, rtol=0)
     np.testing.assert_allclose(penalty, expected[:, 1], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["hyperbolic", "quadratic"])
+@pytest.mark.parametrize("clamp", ["margin", "both"])
+def test_formula_with_cosine_margins(faces, form, clamp):
+    inside = np.clip(faces.a, 10, 110)
+    a = inside if clamp == "both" else faces.a
+    below = np.minimum(a, 1)  # under l_a / 10 the hyperbola goes on as its tangent
+    g = a / 110**2 + 1 / np.maximum(a, 1) + (1 - below) if form == "hyperbolic" else a**2 / 110**2 - 2 * a / 110
+    psi = np.cos(faces.theta[faces.own]) - (0.35 + (0.8 - 0.35) / 100 * (inside - 10))
+    expected = faces.cross_entropy(psi, np.cos(faces.theta), 64) + 150 * g.mean()
+    loss = MagCosFace(lambda_g=150, regularizer=form, clamp=clamp)
+    assert faces.loss(loss) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("form", ["hyperbolic", "quadratic"])
+@pytest.mark.parametrize("easy", [True, False])
+def test_full_loss(faces, form, easy):
+    a, theta = np.maximum(faces.a, 1), faces.theta[faces.own]
+    settings = dict(zip(("l_a", "u_a", "l_m", "u_m"), PAPER, strict=True), lambda_g=35, form=form, easy=easy)
+    psi, penalty = np.array(
+        [reference(math.cos(t), b, **settings, clamp="margin") for t, b in zip(theta, a, strict=True)]
+    ).T
+    if form == "hyperbolic":
+        penalty += 35 * np.where(faces.a < 1, (1 - faces.a) - (1 - faces.a) / 110**2, 0)
+    else:
+        penalty = 35 * (faces.a**2 / 110**2 - 2 * faces.a / 110)
+    expected = faces.cross_entropy(psi, np.cos(faces.theta), 64) + penalty.mean()
+    loss = MagFace(*PAPER, lambda_g=35, regularizer=form, easy_margin=easy)
+    assert faces.loss(loss) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("form", ["hyperbolic", "quadratic"])
@@ -81,10 +111,32 @@ def test_warns_below_the_bound_at_the_real_scale():
         MagFace(*PAPER, lambda_g=20, s=32)
 
 
+def test_defaults_are_the_papers():
+    arc, cos = MagFace(), MagCosFace()
+    assert (arc.l_a, arc.u_a, arc.l_m, arc.u_m, arc.s) == (10, 110, 0.45, 0.8, 64)
+    assert (cos.l_a, cos.u_a, cos.l_m, cos.u_m, cos.s) == (10, 110, 0.35, 0.8, 64)
+    assert (arc.form, arc.easy_margin, arc.clamp) == ("hyperbolic", True, "margin")
+    assert (arc.lambda_g, cos.lambda_g) == pytest.approx((22.5867, 29.04), rel=1e-4)
+
+
+@pytest.mark.parametrize("form", [MagFace, MagCosFace])
 @pytest.mark.parametrize("bounds", [(0, 110, 0.4, 0.8), (20, 10, 0.4, 0.8), (10, 110, 0.9, 0.8), (10, 110, 0.4, 2.0)])
-def test_bounds_out_of_order(bounds):
+def test_bounds_out_of_order(form, bounds):
     with pytest.raises(ValueError, match="need"):
-        MagFace(*bounds)
+        form(*bounds)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"regularizer": "cubic"}, "regularizer must be 'hyperbolic' or 'quadratic', not 'cubic'"),
+        ({"clamp": "none"}, "clamp must be 'margin' or 'both'"),
+        ({"lambda_g": -1}, "lambda_g must be at least 0"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        MagFace(**options)
 
 
 def optimum(loss, theta, *, num_classes=85742):
@@ -106,6 +158,80 @@ def test_easier_faces_have_larger_optima(form):
     # Beyond theta + m = 90 degrees the pull of the margin weakens again.
     optima = [optimum(loss, math.radians(degrees)) for degrees in range(20, 64, 2)]
     assert all(near >= far for near, far in pairwise(optima))
+
+
+GRID = list(
+    product(
+        [MagFace, MagCosFace],
+        ["hyperbolic", "quadratic"],
+        [(1.0, 2.0), (1.0, 51.0), (10.0, 110.0), (20.0, 30.0)],  # l_a, u_a
+        [(0.0, 0.3), (0.45, 0.8), (0.2, 1.0)],  # l_m, u_m
+        [16.0, 64.0],  # s
+    )
+)
+
+
+def slopes(x, f):
+    """First and second derivative of an elementwise f."""
+    x = x.clone().requires_grad_()
+    (first,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x, allow_unused=True) if first.requires_grad else (None,)
+    return first.detach(), torch.zeros_like(x) if second is None else second
+
+
+@pytest.mark.parametrize(("cls", "form", "a", "m", "s"), GRID)
+def test_conditions_of_the_proof(cls, form, a, m, s):
+    """G is strictly convex and falls to a flat place at u_a; m rises in a straight line."""
+    loss = cls(*a, *m, s=s, regularizer=form)
+    x = torch.linspace(*a, 501, dtype=torch.float64)
+    first, second = slopes(x, loss.regularizer)
+    assert (first[:-1] < 0).all()
+    assert first[-1].item() == pytest.approx(0, abs=1e-15)
+    assert (second > 0).all()
+    first, second = slopes(x, loss.margin)
+    torch.testing.assert_close(first, torch.full_like(x, (m[1] - m[0]) / (a[1] - a[0])))
+    assert not second.any()
+
+
+@pytest.mark.parametrize(("cls", "form", "a", "m", "s"), GRID)
+@pytest.mark.parametrize("factor", [1.0, 1.55, 5.0])
+def test_one_optimum_within_the_range_from_the_bound_on(cls, form, a, m, s, factor):
+    """For every angle of which the proof speaks, and few or many classes."""
+    bound = lambda_g_lower_bound(*a, *m, s, form)
+    loss = cls(*a, *m, bound * factor, s, form)
+    x = torch.linspace(*a, 501, dtype=torch.float64)
+    last = math.pi / 2 - m[1] if cls is MagFace else math.pi - 0.05
+    for theta, others in product(np.linspace(0.05, last, 9), [math.log(9), math.log(85741)]):
+        slope, _ = slopes(x, lambda b, t=theta, o=others: total(loss, math.cos(t), b, o))
+        assert slope[0] <= 1e-12 * bound
+        assert slope[-1] >= -1e-12 * bound
+        assert (slope.diff() > 0).all()  # strictly convex, so that there is one optimum
+
+
+def total(loss, cosine, a, others):
+    """Loss of a face with magnitudes `a`, the other classes giving exp(`others`) together."""
+    identity = torch.nn.functional.softplus(others - loss.s * loss.target(torch.full_like(a, cosine), a))
+    return identity + loss.penalty(a)
+
+
+@pytest.mark.parametrize(("cls", "form", "a", "m", "s"), GRID)
+def test_below_the_bound_hard_faces_collapse_to_l_a(cls, form, a, m, s):
+    bound = lambda_g_lower_bound(*a, *m, s, form)
+    # a face whose margin pulls with full force at l_a: theta + l_m = 90 degrees, or far from the centre
+    cosine = math.cos(math.pi / 2 - m[0]) if cls is MagFace else 0.0
+    x = torch.linspace(*a, 501, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="will collapse to l_a"):
+        low = cls(*a, *m, bound / 2, s, form, **({"easy_margin": False} if cls is MagFace else {}))
+    high = cls(*a, *m, 2 * bound, s, form, **({"easy_margin": False} if cls is MagFace else {}))
+    assert slopes(x, lambda b: total(low, cosine, b, 11.0))[0][0] > 0
+    assert total(low, cosine, x, 11.0).argmin() == 0
+    assert total(high, cosine, x, 11.0).argmin() > 0
+
+
+def test_easier_faces_have_larger_optima_with_cosine_margins_too():
+    optima = [optimum(MagCosFace(lambda_g=150), math.radians(degrees)) for degrees in range(2, 180, 4)]
+    assert all(near >= far for near, far in pairwise(optima))
+    assert optima[0] > 95 > 40 > optima[-1] > 10
 
 
 def test_gradient_of_the_regularizer_outside_the_range():
