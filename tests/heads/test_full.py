@@ -2,11 +2,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from magface import losses
+from magface.heads import distributed
 from magface.heads.full import Full, direction
 from magface.losses.magface import MagFace
-from magface.losses.margin import Margin
 
 MAGFACE = MagFace(10, 110, 0.45, 0.8, lambda_g=35)
+
+
+OPTIONS = {"magface-self-tuning": {"l_a": 10, "u_a": 110, "l_m": 0.45, "u_m": 0.8}}
+
+
+def build(name, num_classes=5):
+    return losses.build(name, num_classes=num_classes, **OPTIONS.get(name, {}))
 
 
 def batch(size=6, classes=5, dim=4, seed=0):
@@ -15,35 +23,72 @@ def batch(size=6, classes=5, dim=4, seed=0):
     return x, torch.arange(size) % classes, torch.randn(classes, dim, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("margin", [MAGFACE, Margin(16.0)])
-def test_equals_cross_entropy_over_a_dense_one_hot(margin):
-    x, labels, centres = batch()
-    out = Full(5, 4, margin, centres=centres)(x, labels)
-    cosine = F.normalize(x) @ F.normalize(centres).T
+def dense(margin, x, labels, centres):
+    """Mean loss, its two parts, and whether each face is nearest to its own centre, by a one-hot and plain autograd."""
     magnitude = x.norm(dim=1)
-    own = F.one_hot(labels, 5).bool()
-    logits = margin.s * torch.where(own, margin.target(cosine[own], magnitude)[:, None], cosine)
-    assert out.identity.item() == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-12)
-    assert out.penalty.item() == pytest.approx(margin.penalty(magnitude).mean().item(), abs=1e-12)
-    assert out.loss.item() == pytest.approx((out.identity + out.penalty).item())
-    torch.testing.assert_close(out.cosine, cosine[own])
-    torch.testing.assert_close(out.magnitude, magnitude)
+    cosine = F.normalize(x) @ (F.normalize(centres) if margin.unit_centres else centres).T
+    own = F.one_hot(labels, len(centres)).bool()
+    target = margin.target(cosine[own], magnitude)
+    logits = torch.where(own, target[:, None], margin.negatives(cosine, target.detach()))
+    logits = margin.scale(magnitude)[:, None] * logits + (0.0 if margin.offset() is None else margin.offset())
+    if margin.reduction == "softmax":
+        identity = F.cross_entropy(logits, labels)
+    else:
+        weights = torch.where(own, *(torch.tensor(weight, dtype=x.dtype) for weight in margin.weights))
+        identity = F.binary_cross_entropy_with_logits(logits, own.to(x), weights, reduction="sum") / len(x)
+    penalty = margin.penalty(magnitude).mean()
+    return identity + penalty, identity, penalty, cosine.argmax(1) == labels
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("name", losses.NAMES)
+def test_equals_a_dense_one_hot_for_every_loss_over_two_steps(name):
+    """The second step has seen the first: statistics and draws go on alike."""
+    x, labels, centres = batch(9)
+    head = Full(5, 4, build(name).double(), centres=centres)
+    margin, w = build(name).double(), head.centres.detach().clone().requires_grad_()
+    for step in range(2):
+        one, other = ((x + step).requires_grad_() for _ in range(2))
+        head.zero_grad()
+        margin.zero_grad()
+        w.grad = None
+        out = head(one, labels)
+        out.loss.backward()
+        loss, identity, penalty, correct = dense(margin, other, labels, w)
+        loss.backward()
+        expected = (loss, identity, penalty, other.grad, w.grad, *(p.grad for p in margin.parameters()))
+        found = (out.loss, out.identity, out.penalty, one.grad, head.centres.grad)
+        for a, b in zip((*found, *(p.grad for p in head.margin.parameters())), expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+        assert out.correct.tolist() == correct.tolist()
+
+
+def test_says_the_cosine_and_magnitude_of_each_face():
     x, labels, centres = batch()
-    head = Full(5, 4, MAGFACE, centres=centres)
-    assert torch.autograd.gradcheck(lambda e: head(e, labels).loss, x.requires_grad_())
+    out = Full(5, 4, MAGFACE, centres=centres)(x.requires_grad_(), labels)
+    torch.testing.assert_close(out.cosine, F.cosine_similarity(x, centres[labels]).detach())
+    torch.testing.assert_close(out.magnitude, x.norm(dim=1).detach())
+    assert not any(x.requires_grad for x in (out.cosine, out.magnitude))
 
 
-def test_scale_of_the_magnitude_carries_gradient():
-    class Unscaled(Margin):
-        def scale(self, magnitude):
-            return magnitude
+def slopes(function, x, step=1e-6):
+    """Gradient by central differences."""
+    found = torch.zeros_like(x)
+    for place in range(x.numel()):
+        away = torch.zeros_like(x).flatten()
+        away[place] = step
+        away = away.view_as(x)
+        found.view(-1)[place] = (function(x + away) - function(x - away)) / (2 * step)
+    return found
 
+
+@pytest.mark.parametrize("margin", [MAGFACE, build("softmax"), build("sphereface2")])
+def test_gradient_is_the_slope(margin):
     x, labels, centres = batch()
-    head = Full(5, 4, Unscaled(), centres=centres)
-    assert torch.autograd.gradcheck(lambda e: head(e, labels).loss, x.requires_grad_())
+    head = Full(5, 4, margin.double(), centres=centres)
+    head(x.requires_grad_(), labels).loss.backward()
+    with torch.no_grad():
+        expected = slopes(lambda moved: head(moved, labels).loss, x)
+    torch.testing.assert_close(x.grad, expected, rtol=1e-6, atol=1e-7)
 
 
 def test_detached_direction_leaves_a_radial_gradient():
@@ -78,6 +123,57 @@ def test_autocast_does_not_reach_the_softmax():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head(x.float(), labels).loss.item() == plain.item()
         assert head(x.bfloat16(), labels).loss.dtype == torch.float32
+
+
+COUNTS = {2: (4, 1), 3: (3, 0, 4)}
+
+
+def several(name, counts, dtype):
+    """Loss of two steps and the gradients of the second on this rank; of one process with `counts = (total,)`."""
+    x, labels, centres = batch(sum(counts), seed=1)
+    head = Full(5, 4, build(name).double(), centres=centres)
+    start = sum(counts[: distributed.rank()])
+    mine = slice(start, start + counts[distributed.rank()])
+    for step in range(2):
+        local = (x[mine] + step).to(dtype).requires_grad_()
+        head.zero_grad()
+        out = head(local, labels[mine])
+        out.loss.backward()
+    shared = [p.grad for p in head.margin.parameters()]
+    state = head.margin.state_dict()
+    return [t.detach() for t in out], local.grad, head.centres.grad, shared, state
+
+
+@pytest.mark.parametrize("world", COUNTS)
+@pytest.mark.parametrize("name", losses.NAMES)
+def test_several_ranks_equal_one(name, world, ranks):
+    counts = COUNTS[world]
+    results = ranks(world)(several, name=name, counts=counts, dtype=torch.float64)
+    out, x_grad, centre_grad, shared, state = several(name, (sum(counts),), torch.float64)
+    outs, x_grads, centre_grads, shareds, states = zip(*results, strict=True)
+    near = {"rtol": 1e-12, "atol": 1e-12}
+    for one, parts in zip(out, zip(*outs, strict=True), strict=True):
+        for part in parts if one.ndim == 0 else [torch.cat(parts)]:
+            torch.testing.assert_close(part, one, **near)
+    torch.testing.assert_close(torch.cat(x_grads), x_grad, **near)
+    torch.testing.assert_close(sum(centre_grads), centre_grad, **near)
+    for each, their_state in zip(shareds, states, strict=True):
+        torch.testing.assert_close(each, shared, **near)
+        torch.testing.assert_close(their_state, state, **near)
+
+
+@pytest.mark.parametrize("wrong", [-1, 5])
+def test_label_that_is_no_class_is_refused(wrong):
+    x, labels, centres = batch()
+    labels[2] = wrong
+    with pytest.raises(ValueError, match=f"label {wrong} is no class.* 0 to 4"):
+        Full(5, 4, MAGFACE, centres=centres)(x, labels)
+
+
+def test_centres_keep_their_length_where_it_counts():
+    centres = batch()[2]
+    assert torch.equal(Full(5, 4, build("softmax"), centres=centres).centres, centres)
+    assert torch.equal(Full(5, 4, MAGFACE, centres=centres).centres, direction(centres))
 
 
 def test_wrong_centres_are_refused():

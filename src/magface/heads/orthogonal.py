@@ -54,4 +54,6 @@ class Orthogonal(nn.Module):
             target = self.margin.target(cosine, magnitude)
             identity = -F.logsigmoid(self.margin.scale(magnitude) * target - self.log_others).mean()
             penalty = self.margin.penalty(magnitude).mean()
-        return HeadOutput(identity + penalty, identity, penalty, cosine.detach(), magnitude.detach())
+        return HeadOutput(
+            identity + penalty, identity, penalty, cosine.detach(), magnitude.detach(), cosine.detach() > 0
+        )

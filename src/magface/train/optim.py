@@ -26,7 +26,7 @@ class SGD(torch.optim.SGD):
 
     Example:
         >>> centres = nn.Parameter(torch.ones(3, 1))
-        >>> centres.grad = torch.sparse_coo_tensor([[1]], [[1.0]], (3, 1))
+        >>> centres.grad = torch.sparse_coo_tensor([[1]], [[1.0]], (3, 1), check_invariants=True)
         >>> SGD([centres], lr=0.5, weight_decay=0.5).step()
         >>> centres.flatten().tolist()
         [1.0, 0.25, 1.0]
@@ -124,7 +124,8 @@ def clip(parameters: Iterable[Tensor], max_norm: float, sharded: Iterable[Tensor
     norm = (_norm(alike).to(parts.device) ** 2 + parts).sqrt()
     if max_norm < float("inf"):
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(alike + split, factor)
+        if gradients := alike + split:
+            torch._foreach_mul_(gradients, factor)
     return norm
 
 
