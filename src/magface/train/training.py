@@ -232,11 +232,11 @@ def _network(recipe: Recipe, backbone: nn.Module, known: Views | None, faces: Im
         return network
     places = [torch.device(ranks.device)] if ranks.device.startswith("cuda") else None
     shared = DistributedDataParallel(network, device_ids=places)
-    shared.register_comm_hook(None, _sum)
+    shared.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # torch takes no other annotations than its own
     return shared
 
 
-def _sum(_: object, bucket: Any) -> torch.futures.Future[Tensor]:
+def _sum(bucket: Any) -> torch.futures.Future[Tensor]:
     """Add up gradients; those of a global mean are not to be averaged again."""
     work: Any = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
