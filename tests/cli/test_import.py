@@ -1,0 +1,115 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from magface import backbones, io
+from magface.cli import import_
+from magface.cli.main import main
+from magface.embedder import Embedder
+from magface.models import card, foreign
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An iResNet-18 as the official MagFace saves it, and the network in it."""
+    torch.manual_seed(0)
+    network = backbones.build("iresnet18-magface")
+    with torch.no_grad():
+        network(255 * torch.rand(4, 3, 112, 112))  # statistics that differ from the initial ones
+    state = {f"module.features.{name}": tensor for name, tensor in network.state_dict().items()}
+    state["module.fc.weight"] = torch.randn(512, 9)
+    path = tmp_path_factory.mktemp("official") / "magface_epoch_00025.pth"
+    torch.save({"epoch": 25, "arch": "iresnet18", "state_dict": state, "optimizer": {}}, path)
+    return path, network.eval()
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Noise of eight people, two crops each."""
+    folder = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(0)
+    for person in range(8):
+        (folder / str(person)).mkdir()
+        for crop in range(2):
+            noise = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8).repeat(16, axis=0).repeat(16, axis=1)
+            Image.fromarray(noise).save(folder / str(person) / f"{crop}.png")
+    return folder
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as end:
+        main(["import", *map(str, arguments)])
+    return end.value.code
+
+
+def test_an_official_checkpoint_becomes_a_calibrated_model(checkpoint, people, tmp_path, capsys):
+    path, network = checkpoint
+    described = tmp_path / "card.json"
+    described.write_text(json.dumps({"name": "mine", "licence": "Apache-2.0"}))
+    output = tmp_path / "m.onnx"
+    assert run(path, "-o", output, "--calibrate", people, "--card", described, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "model": str(output),
+        "kind": "MagFace (DataParallel)",
+        "backbone": "iresnet18-magface",
+        "classes": 9,
+        "preprocessing": "BGR, x / 255",
+    }
+    found, _ = card.read(output)
+    assert (found.name, found.licence, found.version) == ("mine", "Apache-2.0", io.sha256(path)[:12])
+    assert (found.backbone, found.embedding_size) == ("iresnet18-magface", 512)
+    assert found.preprocessing == "BGR, x / 255"
+    assert found.recipe == "magface import magface_epoch_00025.pth"
+
+    images = np.random.default_rng(4).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
+    for engine in ("onnxruntime", "openvino", "torch"):
+        vectors = Embedder(output, engine=engine).embed(images).vectors
+        assert np.abs(vectors - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_without_people_it_says_what_is_needed(checkpoint, tmp_path, capsys):
+    output = tmp_path / "m.onnx"
+    assert run(checkpoint[0], "-o", output) == 2
+    message = capsys.readouterr().err
+    assert "the card lacks cluster_threshold, magnitude_percentiles, quality, thresholds" in message
+    assert message.endswith("measure them on known people with --calibrate.\n")
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "backbone", "known"),
+    [
+        (foreign.DATA_PARALLEL, "iresnet50-magface", {"a0": 23.0, "w": 2.6}),
+        (foreign.DATA_PARALLEL, "iresnet100-magface", None),
+        (foreign.DATA_PARALLEL, "iresnet50-arcface", None),
+        ("MagFace (DistributedDataParallel)", "iresnet50-magface", None),
+    ],
+)
+def test_the_published_scale_is_that_of_one_model(tmp_path, kind, backbone, known):
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"a")
+    found = import_._known(path, foreign.Weights(backbone, kind, {}, None))
+    assert found.get("quality") == known
+    assert found["licence"] == "unknown: see source"
+
+
+def test_a_hostile_file_is_one_line(tmp_path, capsys):
+    path = tmp_path / "a.pth"
+    for content in (b"", b"junk" * 100):
+        path.write_bytes(content)
+        assert run(path, "-o", tmp_path / "m.onnx") == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert run(tmp_path, "-o", tmp_path / "m.onnx", "--format", "json") == 2
+    assert "there is no checkpoint file" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_help_shows_an_example(capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    assert "magface import magface_epoch_00025.pth" in out
+    assert "magface|arcface|adaface|own" in out
