@@ -59,7 +59,7 @@ def dense(margin, unit, centres, magnitude, own):
 @pytest.mark.parametrize("chunk", [1, 13, 1 << 22])
 @pytest.mark.parametrize("name", losses.NAMES)
 def test_equals_plain_autograd_over_dense_matrices(name, chunk, monkeypatch):
-    monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
+    monkeypatch.setitem(cross_entropy.CHUNK, "cpu", chunk)
     results = []
     margin = build(name).double()
     for function in (ours, dense):
@@ -178,7 +178,7 @@ def storage(tensor):
 @pytest.mark.parametrize("name", losses.NAMES)
 def test_the_matrix_is_in_memory_once(name, monkeypatch):
     faces, classes, dim = 64, 500, 4
-    monkeypatch.setattr(cross_entropy, "CHUNK", 4 * classes)
+    monkeypatch.setitem(cross_entropy.CHUNK, "cpu", 4 * classes)
     unit, centres, magnitude, own = batch(faces, classes, dim, torch.float32)
     margin = build(name, classes)
     with LargeAllocations(faces * classes * 4 / 2) as mode:

@@ -22,9 +22,9 @@ from magface.losses.margin import Margin
 SHORTEST = 1e-6
 """Length below which a vector has no direction: its unit vector shrinks towards zero."""
 
-CHUNK = 1 << 22
-"""Numbers of the matrix that are worked on at a time, but at least one row; what is needed beside it is a few times as
-much."""
+CHUNK = {"cpu": 1 << 20, "cuda": 1 << 23}
+"""Numbers of the matrix that are worked on at a time, but at least one row, by device: little enough for a cache, or
+enough to keep a card busy. What is needed beside the matrix is a few times as much."""
 
 
 def cosines(unit: Tensor, centres: Tensor, own: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
@@ -202,7 +202,8 @@ def _place(own: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(x: Tensor) -> Iterator[slice]:
-    step = max(1, CHUNK // x.shape[1])
+    """Rows that together have about `CHUNK` numbers."""
+    step = max(1, CHUNK.get(x.device.type, 1 << 20) // x.shape[1])
     return (slice(start, start + step) for start in range(0, len(x), step))
 
 
@@ -215,8 +216,7 @@ def _state(margin: Margin) -> list[tuple[int, int]]:
 
 def _remove_radial(gradient: Tensor, centres: Tensor, length: Tensor) -> None:
     """Take, in place, from the gradient of each centre what would only change its length."""
-    step = max(1, CHUNK // centres.shape[1])
-    for start in range(0, len(centres), step):
-        g, w, norm = (x[start : start + step] for x in (gradient, centres, length))
+    for rows in _chunks(centres):
+        g, w, norm = gradient[rows], centres[rows], length[rows]
         radial = torch.where(norm < SHORTEST, 0, torch.linalg.vecdot(g, w) / norm.clamp(min=SHORTEST) ** 2)
         g.addcmul_(w, radial[:, None], value=-1)

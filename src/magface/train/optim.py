@@ -13,10 +13,11 @@ from magface.train.config import Optimization
 
 
 class SGD(torch.optim.SGD):
-    """torch's SGD; in a parameter with a sparse gradient only the rows that have one change.
+    """torch's SGD, in its fused form; in a parameter with a sparse gradient only the rows that have one change.
 
     Rows without a gradient are neither moved by their momentum nor decayed. So work, though not the momentum itself,
-    depends on the number of rows that took part. Momentum is dense, `(C, D)`, and begins at zero.
+    depends on the number of rows that took part. Momentum is dense, `(C, D)`, and begins at zero. The fused form needs
+    no memory beside it, where the others copy every gradient.
 
     Args:
         params: parameters or groups of them.
@@ -35,7 +36,7 @@ class SGD(torch.optim.SGD):
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -43,6 +44,10 @@ class SGD(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if group["momentum"] and parameter.grad is not None and "momentum_buffer" not in self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         sparse = [(group, p, p.grad) for group in self.param_groups for p in group["params"] if _is_sparse(p)]
         for group, parameter, gradient in sparse:
             self._step_rows(group, parameter, gradient.coalesce())
@@ -57,11 +62,9 @@ class SGD(torch.optim.SGD):
         if group["weight_decay"]:
             change = change.add(parameter[rows], alpha=group["weight_decay"])
         if group["momentum"]:
-            state = self.state[parameter]
-            if state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            change = change.add(state["momentum_buffer"][rows], alpha=group["momentum"])
-            state["momentum_buffer"][rows] = change
+            momentum = self.state[parameter]["momentum_buffer"]
+            change = change.add(momentum[rows], alpha=group["momentum"])
+            momentum[rows] = change
         parameter.index_add_(0, rows, change, alpha=-group["lr"])
 
 
