@@ -46,10 +46,6 @@ _DTYPES = {
 }
 
 
-class _StandIn:
-    """Takes the place of the classes by which Lightning names its callbacks; never made, only named."""
-
-
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a weights file holds: tensors by name, or a checkpoint whose values are of plain types and tensors.
 
@@ -86,7 +82,7 @@ def _of_torch(path: Path, *, zipped: bool) -> dict[str, Any]:
             raise DataError(
                 f"{path} asks for {wanted}, which weights do not need; it was not loaded, and nothing in it was run."
             )
-        stand_ins: list[Any] = [(_StandIn, name.replace(" ", ".")) for name in names if _LIGHTNING.fullmatch(name)]
+        stand_ins = [_stand_in(*name.split()) for name in names if _LIGHTNING.fullmatch(name)]
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")  # torch remarks on files that it then refuses
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
@@ -97,6 +93,11 @@ def _of_torch(path: Path, *, zipped: bool) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise DataError(f"{path} holds no dictionary of tensors; save the state_dict of the network.")
     return state
+
+
+def _stand_in(module: str, name: str) -> Any:
+    """An empty class in place of one by which Lightning names a callback."""
+    return type(name, (), {"__module__": module})
 
 
 def _zipped_names(path: Path) -> Iterator[str]:
