@@ -12,7 +12,7 @@ from torch import nn
 
 from magface import backbones, engines
 from magface.errors import ModelError
-from magface.export import export
+from magface.export import export, to_onnx
 from magface.models import card, default
 
 
@@ -88,6 +88,21 @@ def test_weights_have_their_names_and_half_precision(exported):
     for key, value in state.items():
         assert tensors[key].dtype == (np.float16 if value.ndim > 1 else np.float32), key
         np.testing.assert_allclose(tensors[key].astype(np.float32), value.numpy(), rtol=1e-3, atol=1e-7)
+
+
+def test_full_precision_stays_where_it_is_wanted():
+    content, _ = to_onnx(tiny(), half=False)
+    tensors = {
+        each.name: numpy_helper.to_array(each) for each in onnx.load_model_from_string(content).graph.initializer
+    }
+    for key, value in tiny().state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(tensors[key], value.numpy())
+    images = np.random.default_rng(3).integers(0, 256, (7, 112, 112, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = tiny()(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
+    [found] = engines.load(content, "onnxruntime")(images)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_the_file_tells_nothing_of_the_machine(exported):

@@ -39,6 +39,19 @@ def test_attach_then_read_gives_the_card_and_the_same_fingerprint():
     assert card.read(again) == (dataclasses.replace(found, version="2"), fingerprint)
 
 
+def test_preprocessing_may_be_missing_but_is_text():
+    fields = json.loads(TEXT)
+    del fields["preprocessing"]  # as in models that were written before
+    assert card.Card.from_json(json.dumps(fields)).preprocessing == ""
+    for value, valid in (("BGR, x / 255", True), (3, False), (None, False)):
+        text = json.dumps(fields | {"preprocessing": value})
+        if valid:
+            assert card.Card.from_json(text).preprocessing == value
+        else:
+            with pytest.raises(ModelError, match="preprocessing must be text"):
+                card.Card.from_json(text)
+
+
 def test_read_takes_a_path(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(card.attach(GRAPH, CARD))
