@@ -12,9 +12,11 @@ from torch import nn
 
 from magface import backbones, geometry
 from magface.cli.main import main
-from magface.engines.torch import _weights
+from magface.engines.torch import weights as stored
 from magface.models import card, default
 from magface.train import checkpoint
+from magface.train.precision import LossScaler
+from magface.train.ranks import Ranks
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +24,13 @@ def trained(tmp_path_factory):
     """Checkpoint with the weights that ship."""
     name = card.read(default.path())[0].backbone
     network = backbones.build(name).eval()
-    weights = {key: torch.from_numpy(value) for key, value in _weights(default.path().read_bytes()).items()}
+    weights = {key: torch.from_numpy(value) for key, value in stored(default.path().read_bytes()).items()}
     network.load_state_dict(weights, strict=False)
     head = nn.Linear(2, 2)
     path = tmp_path_factory.mktemp("run") / "checkpoint.pt"
-    optimizer = torch.optim.AdamW(head.parameters())
-    checkpoint.save(path, backbone=name, model=network, head=head, optimizer=optimizer, step=1, recipe={}, data="none")
+    optimizers = torch.optim.AdamW(network.parameters()), torch.optim.AdamW(head.parameters())
+    state = checkpoint.State(network, head, optimizers, LossScaler("fp32"))
+    checkpoint.save(path, state, 1, checkpoint.Origin(name, {}, "none"), Ranks())
     return path, network
 
 

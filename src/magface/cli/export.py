@@ -53,7 +53,7 @@ def _network(weights: str) -> tuple[str, nn.Module]:
     from magface.train import checkpoint, published
 
     if weights in published.CARDS:
-        return weights, published.start(weights)
+        return published.start(weights)
     state = checkpoint.load(Path(weights))
     backbone = backbones.build(state["backbone"])
     try:
