@@ -183,6 +183,17 @@ def test_draws_go_on_after_a_checkpoint_and_differ_between_steps():
     assert all(len(rows) == 20 and rows[0] == 0 for rows in straight)
 
 
+def test_gradient_of_sampled_centres_is_sparse_and_adds_up():
+    head = PartialFC(100, DIM, Margin(), rate=0.1)
+    drawing(head, 1)
+    assert head.centres.grad.is_sparse
+    assert head.centres.grad._nnz() == 10
+    drawn = set(drawing(head, 1)[0])
+    head(torch.ones(1, DIM), torch.ones(1, dtype=torch.int64)).loss.backward()  # a second part of the same step
+    both = set(head.centres.grad.coalesce().indices()[0].tolist())
+    assert drawn < both
+
+
 def test_every_negative_is_drawn_as_often():
     head = PartialFC(50, DIM, Margin(), rate=0.2)
     counts = torch.bincount(torch.tensor(drawing(head, 400)).flatten(), minlength=50)

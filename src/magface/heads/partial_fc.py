@@ -174,9 +174,8 @@ class PartialFC(nn.Module):
         generator = _generator(self.seed, self.step, self.rows.start, device=own.device)
         self.step += 1
         chosen = sample(len(self.centres), own[own >= 0], self.rate, generator)
-        return torch.where(own >= 0, torch.searchsorted(chosen, own), -1), F.embedding(
-            chosen, self.centres, sparse=True
-        )
+        place = torch.where(own >= 0, torch.searchsorted(chosen, own), -1)
+        return place, F.embedding(chosen, self.centres, sparse=True)
 
 
 def sample(count: int, positive: Tensor, rate: float, generator: torch.Generator) -> Tensor:

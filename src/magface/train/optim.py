@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from magface.heads import distributed
 from magface.train.config import Optimization
 
+_ROWS = 1 << 14  # of a sparse gradient that are worked on at a time
+
 
 class SGD(torch.optim.SGD):
     """torch's SGD, in its fused form; in a parameter with a sparse gradient only the rows that have one change.
@@ -58,14 +60,15 @@ class SGD(torch.optim.SGD):
         return loss if closure is not None else None
 
     def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
-        rows, change = gradient.indices()[0], gradient.values()
-        if group["weight_decay"]:
-            change = change.add(parameter[rows], alpha=group["weight_decay"])
-        if group["momentum"]:
-            momentum = self.state[parameter]["momentum_buffer"]
-            change = change.add(momentum[rows], alpha=group["momentum"])
-            momentum[rows] = change
-        parameter.index_add_(0, rows, change, alpha=-group["lr"])
+        parts = gradient.indices()[0].split(_ROWS), gradient.values().split(_ROWS)
+        for rows, change in zip(*parts, strict=True):
+            if group["weight_decay"]:
+                change = change.add(parameter[rows], alpha=group["weight_decay"])
+            if group["momentum"]:
+                momentum = self.state[parameter]["momentum_buffer"]
+                change = change.add(momentum[rows], alpha=group["momentum"])
+                momentum[rows] = change
+            parameter.index_add_(0, rows, change, alpha=-group["lr"])
 
 
 def build(module: nn.Module, settings: Optimization) -> torch.optim.Optimizer:
