@@ -8,6 +8,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+settings.load_profile("unhurried")
 
 DATA = Path(os.environ.get("MAGFACE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CACHE = Path(os.environ.get("MAGFACE_TEST_CACHE", Path.home() / ".cache" / "magface-tests"))

@@ -67,4 +67,4 @@ class CurricularFace(Margin):
 
         Equation: CurricularFace (N(t, cos_j) = cos_j if cos_j <= psi(theta_y), else cos_j (t + cos_j)).
         """
-        return torch.where(cosine > target.detach()[:, None], cosine * (self.t + cosine), cosine)
+        return torch.where(cosine > target[:, None], cosine * (self.t + cosine), cosine)
