@@ -27,8 +27,8 @@ types: $(VENV)/.installed-dev
 
 # The shipped model from packages and the research data: DATA holds train.tar and train.tsv.
 model: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/magface finetune recipes/magsface.toml "$(DATA)/train.tar" runs/magsface \
-		--table "$(DATA)/train.tsv"
+	OMP_NUM_THREADS=1 $(BIN)/magface finetune --recipe recipes/magsface.toml --data "$(DATA)/train.tar" \
+		--table "$(DATA)/train.tsv" -o runs/magsface
 	$(BIN)/magface export runs/magsface/checkpoint.pt -o runs/magsface/magface-sface.onnx \
 		--card recipes/magsface.card.json --calibrate "$(DATA)/train.tar" --table "$(DATA)/train.tsv"
 

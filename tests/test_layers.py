@@ -12,7 +12,7 @@ FLOORS = (
     {"losses", "heads", "backbones", "metrics"},
     {"images", "align", "detect", "engines", "models", "data", "quality", "cluster", "fusion", "gallery"},
     {"embedder", "recognizer", "benchmarks", "morphing", "fairness", "train"},
-    {"report", "export", "cli", "viz", "serve"},
+    {"report", "export", "cli", "viz", "serve", "__main__"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 

@@ -73,7 +73,6 @@ def test_importing_does_not_load_torch():
         ("cosface", {"easy": True}, r"cosface has no option 'easy'; known: m, s\."),
         ("softmax", {"s": 64}, r"softmax has no option 's'; known: none\."),
         ("sphereface2", {}, r"the loss sphereface2 needs num_classes\."),
-        ("magface-self-tuning", {"l_a": 10, "u_a": 110}, r"the loss magface-self-tuning needs l_m, u_m\."),
         ("arcface", {"m": "wide"}, "an option of the loss arcface has the wrong type"),
         ("cosface", {"m": 3}, "margin m must be 0 to 1"),
     ],

@@ -1,9 +1,13 @@
+from math import inf
 from pathlib import Path
 
 import pytest
+import torch
 
+from magface import backbones
 from magface.errors import DataError
 from magface.train.config import Recipe, load
+from magface.train.training import margin
 
 
 def written(tmp_path, text):
@@ -18,13 +22,18 @@ def test_defaults_and_every_kind_of_value(tmp_path):
         written(
             tmp_path,
             """
-            direction = "free"
             fixed = ["blocks.0.*", "*.relu.weight"]
             [loss]
+            self_tuning = true
+            [loss.margin]
             l_a = 4
             lambda_g = 80.5
             easy_margin = false
             regularizer = "quadratic"
+            [optimization]
+            schedule = "steps"
+            drops = [10, 18]
+            clip = inf
             [degradation]
             counts = [1, 0.5]
             weights = {mask = 2, jpeg = 0.5}
@@ -34,7 +43,8 @@ def test_defaults_and_every_kind_of_value(tmp_path):
         )
     )
     assert recipe.fixed == ("blocks.0.*", "*.relu.weight")
-    assert (recipe.loss.l_a, recipe.loss.lambda_g, recipe.loss.easy_margin) == (4.0, 80.5, False)
+    assert recipe.loss.margin == {"l_a": 4, "lambda_g": 80.5, "easy_margin": False, "regularizer": "quadratic"}
+    assert (recipe.loss.self_tuning, recipe.optimization.clip, recipe.optimization.drops) == (True, inf, (10.0, 18.0))
     assert recipe.degradation.counts == (1.0, 0.5)
     assert recipe.degradation.weights == {"mask": 2.0, "jpeg": 0.5}
     assert recipe.distillation.teacher == 60.0
@@ -44,7 +54,15 @@ def test_defaults_and_every_kind_of_value(tmp_path):
     ("text", "message"),
     [
         ("drection = 'free'", "no setting drection, perhaps direction"),
-        ("[loss]\nlambda = 3", r"no setting loss\.lambda, perhaps lambda_g"),
+        ("[loss]\nmargins = 3", r"no setting loss\.margins, perhaps margin"),
+        ("[loss]\nmargin = 3", r"loss\.margin must be dict, not 3"),
+        ("[loss]\nname = 'arcface'\nself_tuning = true", "loss.self_tuning must be false unless"),
+        ("[head]\nrate = 0", "head.rate must be above 0"),
+        ("[head]\nkind = 'sampled'", "optimization.optimizer must be 'sgd' when head.kind is 'sampled'"),
+        ("[optimization]\nschedule = 'steps'", "drops must be given with schedule = 'steps'"),
+        ("[optimization]\nprecision = 'int8'", "precision must be 'f32' or 'bf16' or 'fp16'"),
+        ("[augmentation]\nflip = 2", "augmentation.flip must be 0 to 1"),
+        ("[validation]\nbenchmark = 'lfw'", "validation.data must be given"),
         ("zzz = 1", "no setting zzz"),
         ("direction = 'loose'", "direction must be 'frozen' or 'free', not 'loose'"),
         ("seed = 1.5", r"seed must be int, not 1\.5"),
@@ -57,9 +75,9 @@ def test_defaults_and_every_kind_of_value(tmp_path):
         ("[degradation]\nshare = 2", "share must be 0 to 1"),
         ("[degradation]\nweights = {mask = 'often'}", r"degradation\.weights\.mask must be float, not 'often'"),
         ("[data]\nvalidation = 1", "validation must be"),
-        ("fixed = ['fc.*']", "fixed must be empty when the direction is frozen"),
-        ("direction = 'free'\n[degradation]\nviews = 2", "views must be 0"),
-        ("[distillation]\nclean = 1", "distillation must be 0 throughout"),
+        ("direction = 'frozen'\nfixed = ['fc.*']", "fixed must be empty when the direction is frozen"),
+        ("[degradation]\nviews = 2", "views must be 0"),
+        ("direction = 'frozen'\n[distillation]\nclean = 1", "distillation must be 0 throughout"),
         ("[distillation]\nabove = 2", "above must be"),
         ("this is not toml", "cannot be read"),
     ],
@@ -78,9 +96,9 @@ def test_missing_file():
     ("text", "said"),
     [
         ('direction = "free"\n[loss]\nnegatives = "orthogonal"', "loss.negatives must be 'centres'"),
-        ('[data]\nmin_images = 1\n[loss]\nnegatives = "orthogonal"', "data.min_images must be at least 2"),
-        ("[order]\nweight = 1", "order.weight must be 0 without degradation.steps"),
-        ("[degradation]\nsteps = 2", "steps must be at least 0, and 0 without views"),
+        ('direction = "frozen"\n[loss]\nnegatives = "orthogonal"', "data.min_images must be at least 2"),
+        ("direction = 'frozen'\n[order]\nweight = 1", "order.weight must be 0 without degradation.steps"),
+        ("direction = 'frozen'\n[degradation]\nsteps = 2", "steps must be at least 0, and 0 without views"),
     ],
 )
 def test_settings_that_do_not_go_together(tmp_path, text, said):
@@ -88,6 +106,17 @@ def test_settings_that_do_not_go_together(tmp_path, text, said):
         load(written(tmp_path, text))
 
 
-def test_the_recipe_of_the_shipped_model_loads():
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_names_a_loss_and_a_network_that_can_be_built(path):
+    recipe = load(path)
+    assert type(margin(recipe, recipe.loss.margin, 1000)).__module__.startswith("magface.losses")
+    with torch.device("meta"):
+        assert backbones.build(recipe.backbone).size
+
+
+def test_the_recipe_of_the_shipped_model():
     recipe = load(Path(__file__).parents[2] / "recipes" / "magsface.toml")
     assert (recipe.backbone, recipe.direction, recipe.loss.negatives) == ("magsface", "frozen", "orthogonal")

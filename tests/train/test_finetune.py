@@ -137,7 +137,7 @@ def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp
 
     expected = weights(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Trainer, "step", fail_at_step(4, loop._Trainer.step))
+        patch.setattr(loop.Trainer, "step", fail_at_step(4, loop.Trainer.step))
         with pytest.raises(KeyError):
             weights(tmp_path / "parts")
     assert checkpoint.load(tmp_path / "parts/checkpoint.pt")["step"] == 4

@@ -54,7 +54,7 @@ def test_every_loss_trains_and_resumes_bit_for_bit(name, toy_faces, toy_network,
     recipe = replace(SCRATCH, loss=Loss(margin=margin, **options))
     scratch(recipe, toy_network(branched=False), toy_faces, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("magface.train.loop._Trainer.step", fail_at(5, scratch_step()))
+        patch.setattr("magface.train.loop.Trainer.step", fail_at(5, scratch_step()))
         with pytest.raises(KeyError):
             scratch(recipe, toy_network(branched=False), toy_faces, tmp_path / "parts")
     scratch(recipe, toy_network(branched=False), toy_faces, tmp_path / "parts")
@@ -64,9 +64,9 @@ def test_every_loss_trains_and_resumes_bit_for_bit(name, toy_faces, toy_network,
 
 
 def scratch_step():
-    from magface.train.loop import _Trainer
+    from magface.train.loop import Trainer
 
-    return _Trainer.step
+    return Trainer.step
 
 
 def fail_at(last, take):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from magface.cli import training
+from magface.cli.import_ import OriginChoice
 from magface.cli.options import Format, Output
 
 
@@ -22,6 +23,9 @@ def finetune(
             help="Model to start from: a checkpoint (of magface or another project), a model file (.onnx), or the name "
             "of published weights (sface). If not given, the published weights of the recipe's network.",
         ),
+    ] = None,
+    origin: Annotated[
+        OriginChoice | None, typer.Option(help="Whose network a checkpoint holds, where it does not say it itself.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file of settings; sound ones if not given.")] = None,
     table: training.Table = None,
@@ -52,7 +56,8 @@ def finetune(
     settings = FINETUNE if recipe is None else load(recipe)
     if seed is not None:
         settings = dataclasses.replace(settings, seed=seed)
-    backbone, network = started(start or "sface", settings.backbone, settings.seed)
+    whose = None if origin is None else origin.value
+    backbone, network = started(start or "sface", settings.backbone, settings.seed, whose)
     settings = dataclasses.replace(settings, backbone=backbone)
     training.run(
         settings,

@@ -85,10 +85,10 @@ class SelfTuning(Margin):
 
     def __init__(
         self,
-        l_a: float,
-        u_a: float,
-        l_m: float,
-        u_m: float,
+        l_a: float = 10.0,
+        u_a: float = 110.0,
+        l_m: float = 0.45,
+        u_m: float = 0.8,
         lambda_g: float | None = None,
         s: float = 64.0,
         regularizer: Regularizer = "hyperbolic",

@@ -146,7 +146,7 @@ def run(
         DataError: the checkpoint in `out` is of another run, or cannot be written.
         StoppedError: SIGINT or SIGTERM came to any rank; the checkpoint is saved.
     """
-    trainer = _Trainer(task, settings, ranks, out)
+    trainer = Trainer(task, settings, ranks, out)
     path, steps = out / "checkpoint.pt", task.per_epoch * settings.epochs
     first = 0
     if path.exists() and not restart:
@@ -179,7 +179,7 @@ def run(
     return path
 
 
-class _Trainer(Generic[B]):
+class Trainer(Generic[B]):
     """Steps, and what they change."""
 
     def __init__(self, task: Task[B], settings: Optimization, ranks: Ranks, out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from magface import align, backbones
 from magface.backbones import sface
 from magface.engines.torch import weights as stored
-from magface.errors import DataError, ModelError
-from magface.models import card, foreign, packaged
+from magface.errors import ModelError
+from magface.models import card, foreign, packaged, tensors
 from magface.train import checkpoint
 
 CARDS: dict[str, dict[str, Any]] = {
@@ -45,13 +44,14 @@ def scratch(backbone: str, seed: int = 0) -> nn.Module:
     return backbones.build(backbone)
 
 
-def start(model: str, backbone: str = "", seed: int = 0) -> tuple[str, nn.Module]:
+def start(model: str, backbone: str = "", seed: int = 0, origin: foreign.Origin | None = None) -> tuple[str, nn.Module]:
     """The network from which fine-tuning starts.
 
     Args:
         model: name of published weights, a model file (.onnx), a checkpoint of this package or of another project.
         backbone: network that takes the weights; that of the model by default. It may have a magnitude branch beside.
         seed: of the weights that the model does not have, those of a magnitude branch.
+        origin: whose network a checkpoint of another project holds, see `models.foreign.read`.
 
     Returns:
         Name of the network, and the network.
@@ -61,7 +61,7 @@ def start(model: str, backbone: str = "", seed: int = 0) -> tuple[str, nn.Module
             damaged, or the file is not one of weights.
         DataError: the checkpoint cannot be read.
     """
-    name, weights = _weights(model)
+    name, weights = _weights(model, origin)
     network = scratch(backbone or name, seed)
     own = network.state_dict()
     optional = {key for key in own if key.startswith("branch.") or key.endswith("num_batches_tracked")}
@@ -72,19 +72,18 @@ def start(model: str, backbone: str = "", seed: int = 0) -> tuple[str, nn.Module
     return backbone or name, network
 
 
-def _weights(model: str) -> tuple[str, dict[str, Tensor]]:
+def _weights(model: str, origin: foreign.Origin | None) -> tuple[str, dict[str, Tensor]]:
     """Name of the network of a model, and its weights."""
     if model == "sface":
         return model, sface.from_published(_sface_tensors())
     if model.endswith(".onnx"):
         content = card.content(model)
         return card.read(content)[0].backbone, {k: torch.from_numpy(v) for k, v in stored(content).items()}
-    try:
+    if "magface-checkpoint" in str(tensors.read(model).get("format")):
         state = checkpoint.load(model)
-    except DataError:
-        name, network, _ = foreign.load(Path(model))
-        return name, network.state_dict()
-    return state["backbone"], state["model"]
+        return state["backbone"], state["model"]
+    found = foreign.read(model, origin)
+    return found.backbone, dict(found.state)
 
 
 def _sface_tensors() -> dict[str, NDArray[np.float32]]:

@@ -89,7 +89,12 @@ def train(
                 say(reason)
     psi = margin(recipe, settings, len(chosen.people))
     head = _head(recipe, psi, chosen, clean, backbone, ranks).to(ranks.device)
-    network = _network(recipe, backbone, known, chosen, ranks)
+    _set_mode(recipe, backbone, known, chosen, ranks)
+    network = called(recipe, backbone, ranks)
+    if (
+        not ranks.first
+    ):  # ranks drew alike until here, where first weights are made, and draw for themselves from now on
+        torch.manual_seed(recipe.seed + (ranks.rank << 32))
     source = Source(recipe, chosen, known, ranks, out / "unreadable.tsv")
     held = recipe.distillation.teacher or recipe.distillation.clean or recipe.distillation.repulsion
     own = None
@@ -215,17 +220,19 @@ def _size(backbone: nn.Module) -> int:
     return int(size)
 
 
-def _network(recipe: Recipe, backbone: nn.Module, known: Views | None, faces: ImageFolder, ranks: Ranks) -> nn.Module:
-    """The backbone as it is called in training: in its mode, compiled, and shared between ranks."""
-    settings = recipe.optimization
+def _set_mode(recipe: Recipe, backbone: nn.Module, known: Views | None, faces: ImageFolder, ranks: Ranks) -> None:
+    """Whether batch normalisation and dropout are those of training."""
+    norms = recipe.optimization.norms
     if recipe.direction == "frozen" and known is not None:
         prepare_branch(backbone, known, faces, ranks.device)
-    elif settings.norms in ("batch", "sync") or (settings.norms == "auto" and known is None):
+    elif norms in ("batch", "sync") or (norms == "auto" and known is None):
         backbone.train()
+
+
+def called(recipe: Recipe, backbone: nn.Module, ranks: Ranks) -> nn.Module:
+    """The backbone as it is called in training: compiled, and shared between ranks, whose gradients are summed."""
+    settings = recipe.optimization
     network = nn.SyncBatchNorm.convert_sync_batchnorm(backbone) if settings.norms == "sync" else backbone
-    # Ranks draw alike until here, where first weights are made, and each for itself from now on.
-    if not ranks.first:
-        torch.manual_seed(recipe.seed + (ranks.rank << 32))
     if settings.compile:
         network = cast(nn.Module, torch.compile(network))
     if ranks.world == 1:
