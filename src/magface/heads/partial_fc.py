@@ -80,9 +80,9 @@ class PartialFC(nn.Module):
     margin's parameters, which are the same everywhere. Four collectives run forward (numbers of rows, rows, own
     cosines, what the other classes add) and one backward (one more where the margin's scale or offset has a gradient).
 
-    A checkpoint holds the centres of this rank, `rows` of the C. What is drawn depends on the seed, the step and the
-    first row of a rank; both are in the state, and the initial centres do not depend on the number of ranks, so a run
-    can go on with another number of them.
+    A checkpoint holds the centres of this rank, `rows` of the C, and the seed and the step, on which draws depend. As
+    nothing in it depends on the number of ranks but the rows, and the initial centres do not either, a run can go on
+    with another number of them.
 
     Args:
         num_classes: C, number of people on all ranks.
