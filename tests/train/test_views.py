@@ -7,7 +7,7 @@ import torch
 from magface.train import views
 from magface.train.config import Degradation, Recipe
 
-RECIPE = Recipe(degradation=Degradation(views=2))
+RECIPE = Recipe(direction="frozen", degradation=Degradation(views=2))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_views_hold_what_the_network_makes_of_clean_and_degraded_images(few, toy
 
 def test_steps_are_one_degradation_that_grows(few, toy_network, tmp_path):
     network = toy_network()
-    recipe = Recipe(degradation=Degradation(views=1, steps=3))
+    recipe = Recipe(direction="frozen", degradation=Degradation(views=1, steps=3))
     found = views.compute(network, few, recipe, tmp_path)
     assert found.features.shape == (40, 5, 16, 7, 7)
     away = np.abs(found.features - found.features[:, :1]).mean((2, 3, 4)).mean(0)[-3:]
@@ -51,14 +51,21 @@ def test_views_are_kept_and_belong_to_images_weights_and_settings(few, toy_netwo
         views.compute(toy_network(1), few, RECIPE, tmp_path),
         views.compute(network, few[np.arange(20)], RECIPE, tmp_path),
         views.compute(network, few, replace(RECIPE, degradation=replace(RECIPE.degradation, seed=1)), tmp_path),
-        views.compute(network, few, Recipe(degradation=Degradation(views=2, none=0.5)), tmp_path),
+        views.compute(network, few, Recipe(direction="frozen", degradation=Degradation(views=2, none=0.5)), tmp_path),
     ]
     assert len({first.key, *(other.key for other in others)}) == 5
     assert views.compute(network, few, replace(RECIPE, seed=1), tmp_path).key == first.key
 
 
 def test_without_views_only_clean_embeddings_of_any_network(few, toy_network, tmp_path):
-    found = views.compute(toy_network(branched=False), few, Recipe(), tmp_path)
+    found = views.compute(
+        toy_network(branched=False),
+        few,
+        Recipe(
+            direction="frozen",
+        ),
+        tmp_path,
+    )
     assert found.embeddings.shape == (40, 1, 24)
     assert found.features is None
     assert len(list(tmp_path.iterdir())) == 1

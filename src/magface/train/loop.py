@@ -175,7 +175,9 @@ def run(
             if last or done % settings.save_every == 0 or stopping:
                 checkpoint.save(path, trainer.state, done, origin, ranks)
             if stopping and not last:
-                raise StoppedError(next(n for n in ranks.gather(caught[0] if caught else 0) if n), done, path)
+                number = next(number for number in ranks.gather(caught[0] if caught else 0) if number)
+                ranks.wait()
+                raise StoppedError(number, done, path)
     return path
 
 

@@ -87,8 +87,10 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
             f"training cannot start on {place!r} as rank {rank} of {world} ({str(error).splitlines()[0]}); take "
             "another --device, install torch for it, or start all ranks with torchrun."
         ) from error
+    ranks = Ranks(rank, world, place)
     try:
-        yield Ranks(rank, world, place)
+        yield ranks
+        ranks.wait()  # whoever left before the others are done would break their connection
     finally:
         if world > 1:
             dist.destroy_process_group()
