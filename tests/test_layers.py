@@ -12,7 +12,7 @@ FLOORS = (
     {"losses", "heads", "backbones", "metrics"},
     {"images", "align", "detect", "engines", "models", "data", "quality", "cluster", "fusion", "gallery"},
     {"embedder", "recognizer", "benchmarks", "morphing", "fairness", "train"},
-    {"report", "export", "cli", "viz", "serve", "__main__"},
+    {"report", "export", "quantize", "cli", "viz", "serve", "__main__"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 
@@ -29,7 +29,7 @@ HEAVY = {"torch", "openvino", "onnxruntime", "onnx", "pyarrow", "rich"}
 # where a heavy package is what the file is about
 AT_HOME = {
     "torch": {"losses", "heads", "backbones", "train", "export"},
-    "onnx": {"export"},
+    "onnx": {"export", "quantize"},
     "pyarrow": {"report"},
     "rich": {"train"},
 }

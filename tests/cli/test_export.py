@@ -135,3 +135,65 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, capsys):
 def test_help_shows_an_example(capsys):
     assert run("--help") == 0
     assert "magface export runs/mine/checkpoint.pt" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def many(astronaut, tmp_path_factory):
+    """Pieces of a portrait: twenty people, five crops each."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(0)
+    for person in range(20):
+        (folder / str(person)).mkdir()
+        y, x = rng.integers(10, 390, 2)
+        for crop in range(5):
+            dy, dx = rng.integers(-8, 9, 2)
+            piece = astronaut[y + dy : y + dy + 112, x + dx : x + dx + 112]
+            Image.fromarray(piece).save(folder / str(person) / f"{crop}.png")
+    return folder
+
+
+def test_integers_have_a_card_of_their_own_and_are_compared(many, people, tmp_path, capsys):
+    output = tmp_path / "small.onnx"
+    assert run("sface", "-o", output, "--int8", many, "--calibrate", people, "--format", "json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    found, _ = card.read(output)
+    assert (found.name, found.embedding_size, found.benchmarks) == ("sface-int8", 128, ())
+    assert "int8, with ranges from " in found.recipe
+    assert printed["output"] == str(output)
+    changes = {change["name"]: change for change in printed["int8"]}
+    assert changes["mean cosine to before"]["after"] > 0.9
+    assert changes["size"]["after"] < 0.6 * changes["size"]["before"]
+
+    from magface.embedder import Embedder
+
+    embeddings, _ = Embedder(output).embed_files(sorted(people.rglob("*.png")))
+    assert found.magnitude_percentiles[100] == pytest.approx(embeddings.magnitude.max(), rel=1e-3)
+
+
+def test_the_numbers_of_a_card_are_measured_again_for_integers(trained, many, tmp_path, capsys):
+    whole = tmp_path / "card.json"
+    fields = dataclasses.asdict(card.read(default.path())[0])
+    whole.write_text(json.dumps(fields))
+    output = tmp_path / "small.onnx"
+    assert run(trained[0], "-o", output, "--card", whole, "--int8", many) == 0
+    shown = capsys.readouterr().out
+    assert "Spearman of magnitudes" in shown
+    assert shown.rstrip().endswith("small.onnx")
+    found, _ = card.read(output)
+    assert found.name == fields["name"] + "-int8"
+    assert found.licence == fields["licence"]
+    assert found.magnitude_percentiles != tuple(fields["magnitude_percentiles"])
+    assert found.thresholds[0].impostors == 100 * 99 // 2 - 20 * 10
+
+
+def test_too_few_people_for_integers(people, tmp_path, capsys):
+    output = tmp_path / "small.onnx"
+    assert run("sface", "-o", output, "--int8", people) == 2
+    assert "at least 32 of each" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_the_place_is_printed_for_programs_too(people, tmp_path, capsys):
+    output = tmp_path / "sface.onnx"
+    assert run("sface", "-o", output, "--calibrate", people, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"output": str(output)}

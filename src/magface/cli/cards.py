@@ -47,8 +47,7 @@ def described(path: Path) -> dict[str, Any]:
     from magface.models.card import read
 
     if path.suffix.lower() == ".onnx":
-        fields = dataclasses.asdict(read(path)[0])
-        return {name: value for name, value in fields.items() if name not in _MEASURED}
+        return unmeasured(dataclasses.asdict(read(path)[0]))
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -56,6 +55,11 @@ def described(path: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise DataError(f"the card {path} must be a JSON object.")
     return fields
+
+
+def unmeasured(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that still hold for another form of the model."""
+    return {name: value for name, value in fields.items() if name not in _MEASURED}
 
 
 def people(known: Mapping[str, Any], calibrate: Path | None, table: Path | None) -> ImageFolder | None:
@@ -69,15 +73,24 @@ def people(known: Mapping[str, Any], calibrate: Path | None, table: Path | None)
     Raises:
         DataError: fields are missing, and there are no faces to measure them on.
     """
-    from magface.data.image_folder import ImageFolder
-
     missing = [name for name in _CALIBRATED if name not in known]
     if calibrate is None:
         if missing:
             raise DataError(f"the card lacks {', '.join(missing)}; measure them on known people with --calibrate.")
         return None
-    faces = ImageFolder.open(calibrate, table)
-    return faces[~faces.suspect]
+    return faces(calibrate, table)
+
+
+def faces(folder: Path, table: Path | None) -> ImageFolder:
+    """Crops of a folder or archive, without those that the table marks as suspect.
+
+    Raises:
+        DataError: it holds none.
+    """
+    from magface.data.image_folder import ImageFolder
+
+    found = ImageFolder.open(folder, table)
+    return found[~found.suspect]
 
 
 def write(
@@ -88,6 +101,7 @@ def write(
     faces: ImageFolder | None,
     *,
     half: bool = True,
+    change: Callable[[bytes], bytes] | None = None,
 ) -> None:
     """Write a network and its card as one model file.
 
@@ -98,6 +112,7 @@ def write(
         known: fields of the card, which win over measured ones.
         faces: to measure the others on.
         half: store matrices in half precision.
+        change: makes another form of the model, without a card, before anything is measured.
 
     Raises:
         DataError: the file cannot be written.
@@ -109,6 +124,7 @@ def write(
     from magface.models.card import Card, attach
 
     content, size = to_onnx(backbone, half=half)
+    content = content if change is None else change(content)
     measured: dict[str, Any] = {}
     if faces is not None:
         with progress() as bar:
