@@ -92,6 +92,18 @@ def test_every_head_learns_who_is_who(kind, precision, toy_faces, toy_network, t
     assert network.training, "batch statistics are those of the batch"
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:torch")
+def test_a_compiled_network_trains_like_one_that_is_not(toy_faces, toy_network, tmp_path):
+    for name in ("plain", "compiled"):
+        recipe = replace(SCRATCH, optimization=replace(STEPS, compile=name == "compiled"))
+        scratch(recipe, toy_network(branched=False), toy_faces, tmp_path / name)
+    losses = ([line["loss"] for line in log(tmp_path / name)] for name in ("plain", "compiled"))
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+    names = [checkpoint.load(tmp_path / name / "checkpoint.pt")["model"].keys() for name in ("plain", "compiled")]
+    assert names[0] == names[1]
+
+
 def test_every_image_is_seen_once_an_epoch_and_what_breaks_is_listed(toy_faces, toy_network, tmp_path, monkeypatch):
     from magface.data.image_folder import ImageFolder
     from magface.errors import ImageError
