@@ -51,7 +51,13 @@ def to_int8(content: bytes, crops: Sequence[U8]) -> bytes:
 
     Raises:
         DataError: there are fewer than 32 crops.
-        ModelError: the graph has no convolution that can be quantised, or gives NaN afterwards.
+        ModelError: the graph has no layer that can be quantised, or gives NaN afterwards.
+
+    Example:
+        >>> to_int8(b"", [])
+        Traceback (most recent call last):
+        ...
+        magface.errors.DataError: int8 needs at least 32 crops to measure ranges on, not 0; give more.
     """
     if len(crops) < MIN_CROPS:
         raise DataError(f"int8 needs at least {MIN_CROPS} crops to measure ranges on, not {len(crops)}; give more.")
