@@ -12,7 +12,7 @@ from magface.errors import DataError
 from magface.losses.magface import Regularizer, lambda_g_lower_bound
 
 _LEVELS = (1, 99)
-_FLAT, _NARROW = 1.001, 2.0
+_FLAT, _NARROW = 1.001, 1.3
 """Ratios of the two percentiles: below the first there is nothing to go by, below the second no sign of quality."""
 _ROOM = 1.1
 _L_M = 0.45
