@@ -20,7 +20,7 @@ def embedder():
 @pytest.fixture(scope="module")
 def crops():
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (2 * module.BATCH + 3, 7, 7, 3), dtype=np.uint8)
+    coarse = rng.integers(0, 256, (35, 7, 7, 3), dtype=np.uint8)
     return coarse.repeat(16, axis=1).repeat(16, axis=2)
 
 

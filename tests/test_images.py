@@ -380,3 +380,12 @@ def test_a_failure_is_that_of_its_file_alone_however_large(tmp_path, monkeypatch
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_pixels_are_known_from_the_header(picture, kind):
     assert images._pixels(encoded(picture, kind), "a") == picture.shape[0] * picture.shape[1]
+
+
+def test_halving_averages_and_stops_in_time():
+    image = np.random.default_rng(0).integers(0, 256, (70, 47, 3), dtype=np.uint8)
+    once = images.halved(image, 20, 20)
+    blocks = image[:70, :46].reshape(35, 2, 23, 2, 3).mean((1, 3))
+    assert np.abs(once - blocks).max() <= 0.5
+    assert images.halved(image, 24, 20) is image
+    assert images.halved(image, 5, 5).shape == (8, 5, 3)

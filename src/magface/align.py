@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from magface.errors import DataError
 from magface.types import F32, U8
@@ -75,24 +76,26 @@ def crop(image: U8, landmarks: F32) -> U8:
         >>> crop(image, 2 * TEMPLATE + 10).mean()
         np.float64(200.0)
     """
-    matrix = np.vstack([similarity(landmarks), [0, 0, 1]]).astype(np.float64)
-    left, top, right, bottom = _region(matrix, *image.shape[:2])
-    block = max(1, int(1 / np.hypot(matrix[0, 0], matrix[1, 0]) + 1e-3))
+    matrix = similarity(landmarks).astype(np.float64)
+    turn, shift = complex(matrix[0, 0], matrix[1, 0]), complex(*matrix[:, 2])
+    left, top, right, bottom = _region(turn, shift, *image.shape[:2])
+    block = max(1, int(1 / abs(turn) + 1e-3))
     width, height = (right - left) // block, (bottom - top) // block
     if width <= 0 or height <= 0:
         return np.zeros((SIZE, SIZE, 3), np.uint8)
     region = image[top : top + height * block, left : left + width * block]
     if block > 1:
         region = cv2.resize(region, (width, height), interpolation=cv2.INTER_AREA)
-    middle = (block - 1) / 2
-    to_photo = np.array([[block, 0, left + middle], [0, block, top + middle], [0, 0, 1]])
-    return cv2.warpAffine(region, (matrix @ to_photo)[:2], (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    # from a pixel of the region to the middle of its block in the photo, and on to the crop
+    matrix[:, 2] += matrix[:, :2] @ (left + (block - 1) / 2, top + (block - 1) / 2)
+    matrix[:, :2] *= block
+    return cv2.warpAffine(region, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
 
 
-def _region(matrix: NDArray[np.float64], height: int, width: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the pixels of the photo that the crop needs."""
-    corners = np.array([[-1, -1, 1], [SIZE, -1, 1], [-1, SIZE, 1], [SIZE, SIZE, 1]])
-    points = np.linalg.solve(matrix, corners.T)[:2]
-    low = np.clip(np.floor(points.min(axis=1)) - 1, 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(points.max(axis=1)) + 2, 0, (width, height)).astype(int)
-    return low[0], low[1], high[0], high[1]
+def _region(turn: complex, shift: complex, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the pixels of the photo that the crop needs; it is `turn` times those, `shift`."""
+    corners = [(complex(x, y) - shift) / turn for x in (-1, SIZE) for y in (-1, SIZE)]
+    columns, rows = [point.real for point in corners], [point.imag for point in corners]
+    left, top = (max(0, math.floor(min(each)) - 1) for each in (columns, rows))
+    right, bottom = min(width, math.ceil(max(columns)) + 2), min(height, math.ceil(max(rows)) + 2)
+    return left, top, right, bottom

@@ -16,8 +16,10 @@ from magface.errors import ImageError, ModelError
 from magface.models import card, default
 from magface.types import F32, U8, Embeddings
 
-BATCH = 16
-_AHEAD = 8 * BATCH
+BATCH = 4
+"""Crops that the network takes at a time: of more, what it works on leaves the processor's cache."""
+_FEW = 16  # crops that do not pay for getting ready for a stream
+_AHEAD = 128
 
 
 class Embedder:
@@ -55,7 +57,6 @@ class Embedder:
         content = card.content(default.path() if model is None else model)
         self.card, self.fingerprint = card.read(content)
         self.precision: Precision = precision
-        self.precision = precision
         self._engine = engines.load(content, engine, precision=precision, threads=threads)
         if self._engine.shape != (None, 112, 112, 3) or self._engine.dtype != np.uint8:
             raise ModelError("the model does not take uint8 RGB crops of 112x112; export it with `magface export`.")
@@ -78,7 +79,7 @@ class Embedder:
             EngineError: the crops have another shape or type.
             ModelError: the embeddings are not finite, or not of the size in the card.
         """
-        if 0 < len(crops) <= BATCH:
+        if 0 < len(crops) <= _FEW:
             return Embeddings(self._checked(self._engine(crops)[0]), self.fingerprint)
         return self._collected(self.stream(crops))
 

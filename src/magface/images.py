@@ -101,6 +101,29 @@ def decode(content: bytes, *, name: str = "the image", max_pixels: int = MAX_PIX
         raise ImageError(f"{name} is damaged or incomplete ({_reason(error)}); copy the photo again.") from error
 
 
+def halved(image: U8, width: int, height: int) -> U8:
+    """Average an image over blocks of 2x2 pixels as often as it stays at least that large.
+
+    Many times faster than other ratios, so it comes first where a photo becomes much smaller.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        width: pixels, >= 1.
+        height: likewise.
+
+    Returns:
+        `(H', W', 3)` uint8, H' < 2 `height` or W' < 2 `width`; a view of `image` where nothing was to do.
+
+    Example:
+        >>> halved(np.zeros((900, 700, 3), np.uint8), 150, 150).shape
+        (225, 175, 3)
+    """
+    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+        rows, columns = image.shape[0] // 2, image.shape[1] // 2
+        image = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+    return image
+
+
 def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Image files among files and folders, each once, sorted.
 

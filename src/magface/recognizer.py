@@ -300,4 +300,5 @@ def portrait(image: U8, face: Face) -> U8:
     square = image[top : top + side, left : left + side]
     if side <= PORTRAIT:
         return square.copy()  # a view would keep the whole photo in memory
+    square = images.halved(square, 2 * PORTRAIT, 2 * PORTRAIT)
     return np.asarray(cv2.resize(square, (PORTRAIT, PORTRAIT), interpolation=cv2.INTER_AREA), np.uint8)

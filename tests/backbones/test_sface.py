@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from magface.backbones import sface
 from magface.backbones.magnitude import MagnitudeBranch
 from magface.backbones.sface import MagSFace, SFace
 
@@ -38,15 +39,23 @@ def test_statistics_are_mean_and_deviation_of_the_channels(crops):
         features = net.trunk(crops)
     [x] = seen
     width = x.shape[1]
-    torch.testing.assert_close(features[:, 128 : 128 + width], x.mean((2, 3)))
+    torch.testing.assert_close(features[:, :width], x.mean((2, 3)))
     deviation = x.std((2, 3), correction=0)
-    torch.testing.assert_close(features[:, 128 + width : 128 + 2 * width], deviation, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(features[:, width : 2 * width], deviation, rtol=1e-2, atol=1e-3)
+
+
+def test_deviation_is_found_beside_a_large_mean_and_of_a_constant():
+    x = torch.randn(2, 3, 20, 20) * torch.tensor([1.0, 0.1, 0.0])[:, None, None] + 3
+    mean, deviation = sface._mean_and_deviation(x)
+    expected = (x.double().var((2, 3), correction=0) + 1e-6).sqrt().float()
+    torch.testing.assert_close(mean, x.mean((2, 3)))
+    torch.testing.assert_close(deviation, expected, rtol=1e-4, atol=2e-3)
 
 
 def test_branch_standardises_what_it_sees():
     torch.manual_seed(0)
     branch = MagnitudeBranch(4, 3, hidden=8).eval()
-    features = torch.randn(500, 7) * torch.tensor([1, 1, 1, 1, 5.0, 0.1, 100]) + 3
+    features = torch.randn(500, 7) * torch.tensor([5.0, 0.1, 100, 1, 1, 1, 1]) + 3
     branch.standardise(features)
     seen = []
     branch.hidden.register_forward_pre_hook(lambda _, given: seen.append(given[0]))

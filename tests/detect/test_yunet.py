@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from magface import align, detect, images
+from magface import align, detect, engines, images
 from magface.detect import yunet
 from magface.detect.yunet import YuNet
 from magface.errors import ModelError
@@ -72,6 +72,31 @@ def test_together_as_one_by_one(astronaut, engine):
     assert [len(faces) for faces in together] == [1, 1, 1, 1, 0, 1, 1, 1]
     for photo, faces in zip(photos, together, strict=True):
         same(faces, detector.detect([photo])[0], 0.01)
+
+
+def test_joined_heads_give_what_the_four_gave(astronaut):
+    plain = yunet.dynamic(packaged.read("yunet"))
+    image = astronaut[None, :480, :448]
+    names = [output.name for output in onnx.load_model_from_string(plain).graph.output]
+    separate = dict(zip(names, engines.load(plain, "onnxruntime")(image), strict=True))
+    for stride, maps in zip(yunet.STRIDES, engines.load(yunet.joined(plain), "onnxruntime")(image), strict=True):
+        assert maps.shape == (1, 16, 480 // stride, 448 // stride)
+        cells = maps[0].reshape(16, -1).T
+        cells[:, :2] = 1 / (1 + np.exp(-cells[:, :2].astype(np.float64)))
+        expected = np.concatenate([separate[f"{kind}_{stride}"][0] for kind in yunet.KINDS], axis=1)
+        np.testing.assert_allclose(cells, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.3, 0.6, 0.9, 1.0])
+def test_no_cell_that_scores_enough_is_passed_over(least):
+    dice = np.random.default_rng(0)
+    [view] = yunet._views(0, 64, 96)
+    outputs = [dice.normal(0, 4, (16, *(side // stride for side in view.canvas))) for stride in yunet.STRIDES]
+    outputs = [maps.astype(np.float32) for maps in outputs]
+    scores = [np.sqrt(np.prod(1 / (1 + np.exp(-maps[:2].astype(np.float64))), axis=0)).ravel() for maps in outputs]
+    found = yunet._decode(outputs, view, least)[:, 14]
+    scores = np.concatenate(scores)
+    np.testing.assert_allclose(found, scores[scores >= least], atol=1e-6)
 
 
 def test_no_photos(detector):

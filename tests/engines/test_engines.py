@@ -70,6 +70,16 @@ def test_stream_gives_each_batch_in_order(engine, crops):
         np.testing.assert_allclose(output, whole[-size:], rtol=0, atol=1e-4 * np.abs(whole).max())
 
 
+def test_a_batch_of_a_stream_is_filled_up_and_cut_again(network, crops):
+    engine = engines.load(network, "openvino")
+    [[whole]] = engine.stream([crops])
+    compiled = engine._parallel
+    streamed = [output for [output] in engine.stream(crops[start : start + 2] for start in (0, 2, 4))]
+    assert [len(output) for output in streamed] == [2, 2, 1]
+    np.testing.assert_allclose(np.concatenate(streamed), whole, rtol=0, atol=1e-6 * np.abs(whole).max())
+    assert engine._parallel is compiled
+
+
 def test_streaming_nothing_gives_nothing(engine):
     assert list(engine.stream([])) == []
 

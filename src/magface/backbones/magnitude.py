@@ -1,6 +1,6 @@
 """The branch that sets the magnitude of an embedding and leaves its direction alone.
 
-Shape letters: N faces, D embedding size, K statistics of the trunk, F = D + K features.
+Shape letters: N faces, D embedding size, K statistics of the trunk, F = K + D features.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ class MagnitudeBranch(nn.Module):
     def standardise(self, features: Tensor) -> None:
         """Take mean and deviation of the statistics, and the usual log magnitude, from `(N, F)` features."""
         features = features.float()
-        statistics = features[:, self.dim :]
+        statistics = features[:, : -self.dim]
         self.mean.copy_(statistics.mean(0))
         self.deviation.copy_(statistics.std(0) + 1e-4)
         self.level.copy_(self._log_magnitude(features).mean())
 
     def forward(self, features: Tensor) -> Tensor:
-        """`(N, F)` float32 features, the raw embedding first -> `(N,)`."""
-        x = ((features[:, self.dim :] - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
+        """`(N, F)` float32 features, the raw embedding last -> `(N,)`."""
+        x = ((features[:, : -self.dim] - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)
         x = self.hidden(F.dropout(x, DROP_INPUT, self.training))
         x = F.dropout(F.leaky_relu(x, 0.1), DROP_HIDDEN, self.training)
         return self.out(x)[:, 0] + self.power * (self._log_magnitude(features) - self.level)
 
     def _log_magnitude(self, features: Tensor) -> Tensor:
-        return features[:, : self.dim].square().sum(1).add(1e-12).log() / 2
+        return features[:, -self.dim :].square().sum(1).add(1e-12).log() / 2

@@ -94,20 +94,32 @@ class MagSFace(SFace):
         return self.embed(features) * self.branch(features).exp()[:, None]
 
     def trunk(self, x: Tensor) -> Tensor:
-        """What the branch sees: `(N, F)`, the embedding of `SFace`, then the statistics."""
+        """What the branch sees: `(N, F)`, the statistics, then the embedding of `SFace`.
+
+        In this order an engine takes the statistics of a block while its output is still in the processor's cache.
+        """
         x = normalised(x)
-        statistics = []
+        statistics: list[Tensor] = []
         for level, block in enumerate(self.blocks):
             x = block(x)
             if level in self.levels:
-                mean = x.mean((2, 3), keepdim=True)
-                deviation = ((x - mean).square().mean((2, 3)) + 1e-6).sqrt()
-                statistics += [mean.flatten(1), deviation]
-        return torch.cat([self.head(x), *statistics], dim=1)
+                statistics += _mean_and_deviation(x.float())
+        return torch.cat([*statistics, self.head(x)], dim=1)
 
     def embed(self, features: Tensor) -> Tensor:
         """The embedding of `SFace` among the features: `(N, F)` -> `(N, 128)`."""
-        return features[:, : self.size]
+        return features[:, -self.size :]
+
+
+def _mean_and_deviation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every channel: `(N, C, H, W)` float32 -> two of `(N, C)`.
+
+    The deviation comes from the mean and the norm, which engines read off `x` as it is; a copy of `x` less its mean
+    would cost a twelfth of the whole network.
+    """
+    mean = x.mean((2, 3))
+    square = torch.linalg.vector_norm(x, dim=(2, 3)).square() / (x.shape[2] * x.shape[3])
+    return mean, ((square - mean.square()).clamp_min(0) + 1e-6).sqrt()
 
 
 def normalised(x: Tensor) -> Tensor:
