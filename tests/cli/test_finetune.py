@@ -60,6 +60,7 @@ def test_run_and_again(setting, capsys):
         "images": 9,
         "people": 3,
         "failures": 1,
+        "unreadable": 0,
         "validation": {},
     }
     assert "p0/broken.jpg" in captured.err

@@ -86,8 +86,13 @@ def _trained(
         "images": len(used),
         "people": len(used.people),
         "failures": len(faces.failures),
+        "unreadable": _lines(out / "unreadable.tsv"),
         "validation": validate(settings, network, faces, ranks.device) if ranks.first else {},
     }
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
 
 
 def _print(summary: dict[str, Any], form: Format) -> None:
@@ -95,6 +100,7 @@ def _print(summary: dict[str, Any], form: Format) -> None:
         typer.echo(json.dumps(summary, indent=2))
         return
     typer.echo(f"{summary['checkpoint']}: {summary['steps']} steps on {summary['images']:,} images", nl=False)
-    typer.echo(f" of {summary['people']:,} people, {summary['failures']} images left out.")
+    typer.echo(f" of {summary['people']:,} people, {summary['failures']} images left out", nl=False)
+    typer.echo(f", {summary['unreadable']} lost on the way." if summary["unreadable"] else ".")
     for source, found in summary["validation"].items():
         typer.echo(f"{source}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
