@@ -28,7 +28,7 @@ PathLike = str | os.PathLike[str]
 PORTRAIT = 224
 _MARGIN = 1.6
 _AHEAD = 32
-_GROUP = 64
+_GROUP = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
