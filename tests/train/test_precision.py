@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from magface.train.precision import LossScaler, autocast
+from magface.train.precision import LossScaler, autocast, widen_slow
 
 
 def test_scale_halves_at_an_overflow_and_doubles_after_two_thousand_good_steps():
@@ -33,6 +33,26 @@ def test_nothing_is_scaled_where_nothing_vanishes(precision):
     assert scaler.scale == 1
     assert scaler.spent
     assert scaler(torch.tensor(3.0)).item() == 3
+
+
+def test_strided_depthwise_convolutions_of_a_cpu_stay_wide():
+    def convolution(stride, groups):
+        return torch.nn.Conv2d(4, 4, 3, stride, 1, groups=groups)
+
+    network = torch.nn.ModuleList([convolution(2, 4), convolution(1, 4), convolution(2, 1)])
+    x, names = torch.randn(2, 4, 8, 8), set(network.state_dict())
+    with torch.no_grad():
+        expected = network[0](x)
+    widen_slow(network, "f32", "cpu")
+    widen_slow(network, "bf16", "cuda")
+    with autocast("bf16", "cpu"):
+        assert [layer(x).dtype for layer in network] == [torch.bfloat16] * 3
+    widen_slow(network, "bf16", "cpu")
+    with autocast("bf16", "cpu"):
+        found = [layer(x) for layer in network]
+    assert [each.dtype for each in found] == [torch.float32, torch.bfloat16, torch.bfloat16]
+    assert torch.equal(found[0], expected)
+    assert set(network.state_dict()) == names
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from magface.cli import training
 from magface.cli.import_ import OriginChoice
 from magface.cli.options import Format, Output
+
+if TYPE_CHECKING:
+    from magface.models.foreign import Origin
 
 
 def finetune(
@@ -56,7 +59,7 @@ def finetune(
     settings = FINETUNE if recipe is None else load(recipe)
     if seed is not None:
         settings = dataclasses.replace(settings, seed=seed)
-    whose = None if origin is None else origin.value
+    whose: Origin | None = None if origin is None else origin.value
     backbone, network = started(start or "sface", settings.backbone, settings.seed, whose)
     settings = dataclasses.replace(settings, backbone=backbone)
     training.run(

@@ -24,6 +24,7 @@ from magface.train import checkpoint, loop, validation, views
 from magface.train.config import Recipe
 from magface.train.criterion import Criterion
 from magface.train.finetune import class_centres, own_centres, prepare_branch, tuned
+from magface.train.precision import widen_slow
 from magface.train.ranks import Ranks
 from magface.train.source import Source
 from magface.train.views import Views
@@ -233,6 +234,7 @@ def called(recipe: Recipe, backbone: nn.Module, ranks: Ranks) -> nn.Module:
     """The backbone as it is called in training: compiled, and shared between ranks, whose gradients are summed."""
     settings = recipe.optimization
     network = nn.SyncBatchNorm.convert_sync_batchnorm(backbone) if settings.norms == "sync" else backbone
+    widen_slow(network, settings.precision, ranks.device)
     if settings.compile:
         network = cast(nn.Module, torch.compile(network))
     if ranks.world == 1:
