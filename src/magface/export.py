@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from magface import engines, io
 from magface.errors import ModelError
 from magface.models.card import Card, attach
+from magface.models.graph import strip
 
 TOLERANCE = 1e-4
 _OPSET = 18
@@ -105,16 +106,9 @@ def _graph(network: nn.Module) -> onnx.ModelProto:
 def _finished(model: onnx.ModelProto) -> bytes:
     """The exported graph without traces of this machine, with state-dict names and half-precision weights."""
     graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    graph.ClearField("value_info")
-    used = {name for node in graph.node for name in node.input}
-    tensors = sorted((tensor for tensor in graph.initializer if tensor.name in used), key=lambda tensor: tensor.name)
-    graph.ClearField("initializer")
     names = {}
     casts = []
-    for tensor in tensors:
+    for tensor in strip(model):
         name = tensor.name.removeprefix("backbone.")
         values = numpy_helper.to_array(tensor)
         names[tensor.name] = name
@@ -128,7 +122,6 @@ def _finished(model: onnx.ModelProto) -> bytes:
     nodes = [*casts, *graph.node]
     graph.ClearField("node")
     graph.node.extend(nodes)
-    model.producer_name, model.producer_version = "magface", ""
     return model.SerializeToString(deterministic=True)
 
 

@@ -30,6 +30,7 @@ from magface.data.image_folder import ImageFolder
 from magface.errors import DataError, ModelError
 from magface.geometry import cosine
 from magface.metrics.quality import spearman
+from magface.models.graph import strip
 from magface.types import U8, Embeddings
 
 MIN_CROPS = 32
@@ -267,17 +268,10 @@ def _store_as_integers(model: onnx.ModelProto) -> None:
 def _finished(model: onnx.ModelProto) -> bytes:
     """Without traces of how it was made, and without what is not used."""
     graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    graph.ClearField("value_info")
-    used = {name for node in graph.node for name in node.input}
-    tensors = sorted((tensor for tensor in graph.initializer if tensor.name in used), key=lambda tensor: tensor.name)
-    graph.ClearField("initializer")
+    tensors = strip(model)
     graph.initializer.extend(tensors)
     domains = {node.domain for node in graph.node}
     opsets = [opset for opset in model.opset_import if opset.domain in domains]
     model.ClearField("opset_import")
     model.opset_import.extend(opsets)
-    model.producer_name, model.producer_version = "magface", ""
     return model.SerializeToString(deterministic=True)
