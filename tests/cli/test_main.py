@@ -477,7 +477,7 @@ def test_analyze_with_another_detector_reads_all_again_and_says_so(magface_comma
     assert table.schema.metadata[b"magface.detector"] == b"own"
 
 
-@pytest.mark.parametrize("arguments", ["finetune recipe.toml people runs/1", "export sface -o sface.onnx"])
+@pytest.mark.parametrize("arguments", ["finetune --data people -o runs/1", "export sface -o sface.onnx"])
 def test_training_without_torch_says_what_to_install(arguments):
     code = "import sys; sys.modules['torch'] = None; from magface.cli.main import main; main(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True)
