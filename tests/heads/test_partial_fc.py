@@ -88,7 +88,7 @@ def test_split_over_ranks_equals_the_full_head(name, layout, ranks):
 
 
 @pytest.mark.parametrize("layout", ["short", "three, one with all"])
-@pytest.mark.parametrize("name", ["magface", "curricularface", "sphereface2"])
+@pytest.mark.parametrize("name", losses.NAMES)
 def test_embeddings_in_bfloat16(name, layout, ranks):
     counts, people = LAYOUTS[layout]
     results = ranks(len(counts))(split, name=name, counts=counts, people=tuple(people), dtype=torch.bfloat16)
