@@ -30,7 +30,7 @@ def load(
         model: an `.onnx` file, or its bytes, with one input. `torch` runs only files that carry a card.
         engine: `auto` takes the first that is installed of OpenVINO, ONNX Runtime, torch.
         precision: arithmetic inside the network; `bf16` is up to twice as fast on CPUs that have it and moves a
-            magnitude by less than 1 %. Inputs and outputs do not change.
+            magnitude by about 1 %. Inputs and outputs do not change.
         threads: CPU threads, >= 1; `None` leaves it to the engine, which takes all cores.
 
     Raises:
