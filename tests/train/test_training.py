@@ -270,6 +270,18 @@ def test_goes_on_with_another_number_of_ranks(job, tmp_path):
     }
 
 
+def test_a_loss_that_is_not_finite_ends_all_ranks_in_one_sentence_that_names_images(tmp_path, toy_root):
+    recipe = tmp_path / "wild.toml"
+    text = RECIPE.format(loss="arcface", head="sharded", norms="batch")
+    recipe.write_text(text.replace("learning_rate = 0.05", "learning_rate = 1e30\nclip = inf"))
+    codes, errors = finish(list(launch(2, recipe, "--data", toy_root, "-o", tmp_path / "run")))
+    assert codes == [2, 2]
+    assert all("step 1 gave a loss of nan" in error and "Traceback" not in error for error in errors)
+    assert checkpoint.load(tmp_path / "run" / "checkpoint.pt")["step"] == 1
+    [line] = (tmp_path / "run" / "bad_batches.jsonl").read_text().splitlines()
+    assert len(json.loads(line)["images"]) >= 28, "of both ranks"
+
+
 def test_a_signal_to_one_rank_saves_on_all(job, tmp_path):
     processes = job(2, tmp_path / "run")
     until_step(tmp_path / "run", 1, processes)

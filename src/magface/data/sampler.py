@@ -12,8 +12,7 @@ class GlobalSampler:
     """Rows of each step, decided by seed, epoch and step alone, so that any step can be done again.
 
     An epoch has as many steps as batches are needed. Its images are dealt evenly to them: sizes differ by one at most,
-    so that no batch is left with a single face. Ranks take every `world`-th row of a batch; the last ranks may get one
-    less, or none.
+    so that no batch is left with a single face.
 
     Keeps the order of two epochs in memory, 4 bytes an image each. May be asked by several threads.
 
@@ -22,8 +21,6 @@ class GlobalSampler:
         batch: images of a step on all ranks together, at most, >= 1.
         seed: >= 0; another number gives another order.
         drop_last: make every batch full, and leave out of each epoch the last images of its order.
-        world: number of ranks.
-        rank: which of them this is; `world` = 1 gives the rows of all.
 
     Attributes:
         per_epoch: steps of an epoch.
@@ -39,29 +36,22 @@ class GlobalSampler:
         array([0, 1, 2, 3, 4])
     """
 
-    def __init__(
-        self, count: int, batch: int, seed: int = 0, *, drop_last: bool = False, world: int = 1, rank: int = 0
-    ) -> None:
-        if count < 1 or batch < 1 or seed < 0 or not 0 <= rank < world:
-            raise ValueError(
-                f"cannot deal {count} images in batches of {batch} to rank {rank} of {world}, seed {seed}."
-            )
+    def __init__(self, count: int, batch: int, seed: int = 0, *, drop_last: bool = False) -> None:
+        if count < 1 or batch < 1 or seed < 0:
+            raise ValueError(f"cannot deal {count} images in batches of {batch}, seed {seed}.")
         if drop_last and count < batch:
             raise ValueError(f"{count} images do not fill a batch of {batch}; take a smaller one.")
         self.per_epoch = count // batch if drop_last else -(-count // batch)
         self._used = self.per_epoch * batch if drop_last else count
-        self._count, self._seed, self._world, self._rank = count, seed, world, rank
+        self._count, self._seed = count, seed
         self._orders: dict[int, NDArray[np.integer]] = {}
         self._lock = threading.Lock()
 
     def rows(self, step: int) -> NDArray[np.int64]:
-        """Rows, `(b,)` within 0..N-1, of step 0, 1, 2, ... counted through all epochs; its epoch is step // per_epoch.
-
-        The rows of all ranks are those of one rank that is alone, dealt out in turn.
-        """
+        """Rows, `(b,)` within 0..N-1, of step 0, 1, ... counted through all epochs; its epoch is step // per_epoch."""
         epoch, place = divmod(step, self.per_epoch)
         start, end = (self._used * edge // self.per_epoch for edge in (place, place + 1))
-        return self._order(epoch)[start + self._rank : end : self._world].astype(np.int64)
+        return self._order(epoch)[start:end].astype(np.int64)
 
     def _order(self, epoch: int) -> NDArray[np.integer]:
         with self._lock:
