@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magface.text import printable as printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -50,16 +52,6 @@ def recognizer(model: Path | None, detector: Path | None, engine: EngineChoice) 
     from magface.recognizer import Recognizer
 
     return Recognizer(model, detector, engine.value)
-
-
-def printable(text: str) -> str:
-    r"""Text on one line: a name of a file may hold line breaks, commands to the terminal, or what is not Unicode.
-
-    Example:
-        >>> printable("a\n\x1b[31mb.jpg")
-        'a\\n\\x1b[31mb.jpg'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(message: str) -> None:
