@@ -142,13 +142,13 @@ class _Block(NamedTuple):
         each = (-1, *[1] * (images.ndim - 1))
         present = np.add.reduceat((self.weight > 0).astype(np.float32), self.media)
         sums: F32 = np.add.reduceat(images * self.weight.reshape(each), self.media, axis=0)
-        return sums / np.maximum(present, np.float32(1)).reshape(each)
+        return np.divide(sums, np.maximum(present, np.float32(1)).reshape(each))
 
     def of_media(self, media: F32) -> F32:
         """Mean over the media of each template that have a share; of `(M, D)`, `(T, D)`."""
         present = np.add.reduceat(self.present().astype(np.float32), self.templates)
         sums: F32 = np.add.reduceat(media, self.templates, axis=0)
-        return sums / np.maximum(present, np.float32(1))[:, None]
+        return np.divide(sums, np.maximum(present, np.float32(1))[:, None])
 
     def present(self) -> NDArray[np.bool_]:
         """`(M,)` media with an image that has a share."""
@@ -217,7 +217,7 @@ def weighted_media(block: _Block) -> F32:
         `(T, D)` float32; the magnitude is that of the images times how far the media agree.
     """
     media = block.in_media(magnitude(block.images))
-    return block.of_media(media[:, None] * direction(block.in_media(block.images)))
+    return block.of_media(np.multiply(media[:, None], direction(block.in_media(block.images))))
 
 
 _RULES: dict[str, Callable[[_Block], F32]] = {
