@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from magface import backbones, engines
-from magface.data.image_folder import ImageFolder
+from magface.data import image_folder
 from magface.errors import DataError, ModelError
 from magface.export import to_onnx
 from magface.geometry import cosine, magnitude
@@ -71,7 +71,7 @@ def folder(crops, tmp_path_factory):
         for number in range(6):
             moved = np.roll(crops[person], rng.integers(-3, 4, 2), (0, 1))
             Image.fromarray(moved).save(root / str(person) / f"{number}.png")
-    return ImageFolder.open(root)
+    return image_folder.read(root)
 
 
 def run(model, crops, engine="onnxruntime"):

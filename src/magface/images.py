@@ -7,9 +7,8 @@ import os
 import stat
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from magface.errors import ImageError, MagfaceError
+from magface.threads import prefetch
 from magface.types import U8
 
 EXTENSIONS = frozenset(
@@ -175,31 +175,19 @@ def read_ahead(
     Returns:
         Each path, in order, with what was made of it, or with the reason why there is nothing.
     """
-    readers, alone = ThreadPoolExecutor(_READERS), ThreadPoolExecutor(1)
 
-    def attempt(path: Path) -> _Used | str:
+    def attempt(path: Path) -> tuple[Path, _Used | str]:
         name = os.fspath(path)
         try:
             content = _content(name)
             if _pixels(content, name) > _LARGE:
-                return alone.submit(lambda: use(path, decode(content, name=name))).result()
-            return use(path, decode(content, name=name))
+                return path, alone.submit(lambda: use(path, decode(content, name=name))).result()
+            return path, use(path, decode(content, name=name))
         except MagfaceError as error:
-            return str(error)
+            return path, str(error)
 
-    waiting: deque[tuple[Path, Future[_Used | str]]] = deque()
-    try:
-        for path in map(Path, paths):
-            waiting.append((path, readers.submit(attempt, path)))
-            if len(waiting) >= ahead:
-                earliest, result = waiting.popleft()
-                yield earliest, result.result()
-        while waiting:
-            earliest, result = waiting.popleft()
-            yield earliest, result.result()
-    finally:
-        readers.shutdown(cancel_futures=True)
-        alone.shutdown()
+    with ThreadPoolExecutor(1) as alone:
+        yield from prefetch(attempt, map(Path, paths), workers=_READERS, limit=ahead)
 
 
 def _pixels(content: bytes, name: str) -> int:

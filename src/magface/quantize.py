@@ -26,7 +26,7 @@ from onnx import helper, numpy_helper
 from magface import engines
 from magface.benchmarks import edc
 from magface.benchmarks.scores import measures, score
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.errors import DataError, ModelError
 from magface.geometry import cosine
 from magface.metrics.quality import spearman
@@ -93,7 +93,7 @@ class Change:
     note: str = ""
 
 
-def divide(faces: ImageFolder, seed: int = 0) -> tuple[list[U8], ImageFolder]:
+def divide(faces: FaceSet, seed: int = 0) -> tuple[list[U8], FaceSet]:
     """Crops to calibrate on, and faces of other people to compare with.
 
     Args:
@@ -121,7 +121,7 @@ def divide(faces: ImageFolder, seed: int = 0) -> tuple[list[U8], ImageFolder]:
 
 
 def compare(
-    before: bytes, after: bytes, faces: ImageFolder, progress: Callable[[int], object] | None = None
+    before: bytes, after: bytes, faces: FaceSet, progress: Callable[[int], object] | None = None
 ) -> tuple[Change, ...]:
     """What another form of a model changes, on faces that had no part in making it.
 
@@ -160,7 +160,7 @@ def _embedded(model: bytes, crops: U8, progress: Callable[[int], object] | None)
     return Embeddings(np.concatenate(vectors))
 
 
-def _verification(one: Embeddings, other: Embeddings, faces: ImageFolder) -> Iterator[Change]:
+def _verification(one: Embeddings, other: Embeddings, faces: FaceSet) -> Iterator[Change]:
     if len(faces.people) < 2 or np.bincount(faces.labels).max() < 2:
         yield Change("verification", None, None, "needs two people, and one of them with two faces")
         return

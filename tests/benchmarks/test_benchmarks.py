@@ -12,8 +12,7 @@ from magface.benchmarks import toy as official
 from magface.benchmarks.faces import default_cache, embed
 from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.scores import score
-from magface.data import features
-from magface.data.image_folder import ImageFolder
+from magface.data import features, image_folder
 from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.types import Embeddings
@@ -95,21 +94,21 @@ def test_lfw_without_list_or_without_its_images_is_refused(embedder, album_of_cr
 
 
 def test_embeddings_are_kept_and_used_again(embedder, album_of_crops, tmp_path):
-    folder, seen = ImageFolder.open(album_of_crops), []
-    made = embed(embedder, folder, tmp_path, seen.append)
-    again = embed(embedder, folder, tmp_path, seen.append)
+    folder, seen = image_folder.read(album_of_crops), []
+    _, made = embed(embedder, folder, tmp_path, seen.append)
+    _, again = embed(embedder, folder, tmp_path, seen.append)
     np.testing.assert_array_equal(made.vectors, again.vectors)
     assert again.model == embedder.fingerprint
-    assert sum(seen) == 9
+    assert sum(seen) == 18
     embed(embedder, folder[np.arange(8)], tmp_path, seen.append)
-    assert sum(seen) == 17
+    assert sum(seen) == 26
     assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
 @pytest.mark.parametrize("change", ["names", "model", "bytes"])
 def test_a_cache_that_was_changed_is_refused(embedder, album_of_crops, tmp_path, change):
-    folder = ImageFolder.open(album_of_crops)
-    made = embed(embedder, folder, tmp_path)
+    folder = image_folder.read(album_of_crops)
+    folder, made = embed(embedder, folder, tmp_path)
     (file,) = tmp_path.glob("*.npz")
     if change == "names":
         features.write(file, folder.names[::-1], made)
@@ -124,7 +123,7 @@ def test_a_cache_that_was_changed_is_refused(embedder, album_of_crops, tmp_path,
 def test_a_cache_that_cannot_be_written_is_said(embedder, album_of_crops, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="choose another cache"):
-        embed(embedder, ImageFolder.open(album_of_crops), tmp_path / "file")
+        embed(embedder, image_folder.read(album_of_crops), tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from magface.data.image_folder import ImageFolder
+from magface.data import image_folder
 from magface.errors import DataError, ImageError
 
 
@@ -27,7 +27,7 @@ def root(tmp_path):
 
 
 def test_people_are_folders_in_order(root):
-    faces = ImageFolder.open(root)
+    faces = image_folder.read(root)
     assert faces.names == ("abe/1.png", "bea/1.JPG", "bea/2.jpg", "cyd/1.jpg")
     assert faces.people == ("abe", "bea", "cyd")
     assert faces.labels.tolist() == [0, 1, 1, 2]
@@ -42,7 +42,7 @@ def test_a_tar_is_the_same(root, tmp_path):
     archive = tmp_path / "faces.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(root, ".")
-    folder, packed = ImageFolder.open(root), ImageFolder.open(archive)
+    folder, packed = image_folder.read(root), image_folder.read(archive)
     assert packed.names == folder.names
     assert packed.fingerprint == folder.fingerprint
     assert all(np.array_equal(packed.read(i), folder.read(i)) for i in range(len(folder)))
@@ -53,7 +53,7 @@ def test_damaged_images_are_listed_and_left_out(root):
     (root / "abe/3.jpg").write_bytes(b"")
     (root / "abe/4.jpg").write_bytes(b"\xff\xd8\xff nothing else")
     (root / "abe/5.jpg").write_bytes(jpeg((1, 2, 3), 160))
-    faces = ImageFolder.open(root)
+    faces = image_folder.read(root).checked()
     assert len(faces) == 4
     assert [name for name, _ in faces.failures] == ["abe/2.jpg", "abe/3.jpg", "abe/4.jpg", "abe/5.jpg"]
     assert "160x160" in faces.failures[3][1]
@@ -64,7 +64,7 @@ def test_table_filters_and_names(root, tmp_path):
     table.write_text(
         "path\tidentity\tsource\tsuspect\nbea/1.JPG\tx\tweb\t1\ncyd/1.jpg\tx\tfilm\t0\nno/1.jpg\ty\tweb\t0\n"
     )
-    faces = ImageFolder.open(root, table)
+    faces = image_folder.read(root, table)
     assert faces.names == ("bea/1.JPG", "cyd/1.jpg")
     assert faces.people == ("x",)
     assert faces.suspect.tolist() == [True, False]
@@ -73,7 +73,7 @@ def test_table_filters_and_names(root, tmp_path):
 
 
 def test_subsets_relabel_and_at_least_counts_what_is_not_suspect(root):
-    faces = ImageFolder.open(root)
+    faces = image_folder.read(root)
     pair = faces.at_least(2)
     assert pair.people == ("bea",)
     assert pair.labels.tolist() == [0, 0]
@@ -85,27 +85,30 @@ def test_split_keeps_people_whole_and_apart_and_stays(root):
     for number in range(60):
         (root / f"p{number}").mkdir()
         (root / f"p{number}/1.jpg").write_bytes(jpeg((number, 0, 0)))
-    train, held = ImageFolder.open(root).split(0.3, seed=1)
+    train, held = image_folder.read(root).split(0.3, seed=1)
     assert not set(train.people) & set(held.people)
     assert len(train) + len(held) == 64
     assert 8 < len(held.people) < 32
     (root / "new").mkdir()
     (root / "new/1.jpg").write_bytes(jpeg((9, 9, 9)))
-    assert set(ImageFolder.open(root).split(0.3, seed=1)[1].people) - {"new"} == set(held.people)
-    assert set(ImageFolder.open(root).split(0.3, seed=2)[1].people) != set(held.people)
+    assert set(image_folder.read(root).split(0.3, seed=1)[1].people) - {"new"} == set(held.people)
+    assert set(image_folder.read(root).split(0.3, seed=2)[1].people) != set(held.people)
 
 
 def test_a_file_changed_in_use(root):
-    faces = ImageFolder.open(root)
+    faces = image_folder.read(root)
     (root / "abe/1.png").write_bytes(b"gone")
     with pytest.raises(ImageError, match=r"abe/1\.png"):
+        faces.read(0)
+    (root / "abe/1.png").unlink()
+    with pytest.raises(ImageError, match="No such file"):
         faces.read(0)
 
 
 def test_fingerprint_sees_contents(root):
-    before = ImageFolder.open(root).fingerprint
+    before = image_folder.read(root).fingerprint
     (root / "abe/1.png").write_bytes(jpeg((200, 0, 0)))
-    assert ImageFolder.open(root).fingerprint != before
+    assert image_folder.read(root).fingerprint != before
 
 
 @pytest.mark.parametrize("content", [None, b"this is no archive"])
@@ -114,16 +117,16 @@ def test_nothing_there(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match="folder"):
-        ImageFolder.open(path)
+        image_folder.read(path)
 
 
 def test_no_crop_and_bad_tables(root, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="sub-folder"):
-        ImageFolder.open(tmp_path / "empty")
+        image_folder.read(tmp_path / "empty")
     table = tmp_path / "t.tsv"
     with pytest.raises(DataError, match="cannot be read"):
-        ImageFolder.open(root, table)
+        image_folder.read(root, table)
     table.write_text("file\nabe/1.png\n")
     with pytest.raises(DataError, match="path"):
-        ImageFolder.open(root, table)
+        image_folder.read(root, table)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from magface.data.image_folder import ImageFolder
+from magface.data import image_folder
 
 PEOPLE, IMAGES = 12, 12
 
@@ -90,7 +90,7 @@ def toy_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def toy_faces(toy_root):
-    return ImageFolder.open(toy_root)
+    return image_folder.read(toy_root)
 
 
 @pytest.fixture(autouse=True)

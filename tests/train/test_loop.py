@@ -201,7 +201,3 @@ def test_an_error_in_a_worker_is_raised(tmp_path):
 
     with pytest.raises(OSError, match="disk gone"):
         run(replace(task()[0], parts=parts), tmp_path)
-
-
-def test_prefetch_keeps_order():
-    assert list(loop.prefetch(lambda step: step**2, range(3, 30), 4)) == [(n, n**2) for n in range(3, 30)]

@@ -105,11 +105,11 @@ def test_a_compiled_network_trains_like_one_that_is_not(toy_faces, toy_network, 
 
 
 def test_every_image_is_seen_once_an_epoch_and_what_breaks_is_listed(toy_faces, toy_network, tmp_path, monkeypatch):
-    from magface.data.image_folder import ImageFolder
+    from magface.data.face_set import FaceSet
     from magface.errors import ImageError
 
     broken, seen = toy_faces.names[7], []
-    read = ImageFolder.read
+    read = FaceSet.read
 
     def reading(folder, index):
         seen.append(folder.names[index])
@@ -117,7 +117,7 @@ def test_every_image_is_seen_once_an_epoch_and_what_breaks_is_listed(toy_faces, 
             raise ImageError(f"{broken} cannot be read any more (gone).")
         return read(folder, index)
 
-    monkeypatch.setattr(ImageFolder, "read", reading)
+    monkeypatch.setattr(FaceSet, "read", reading)
     scratch(replace(SCRATCH, optimization=replace(STEPS, epochs=1)), toy_network(branched=False), toy_faces, tmp_path)
     assert sorted(seen) == sorted(toy_faces.names)
     assert (tmp_path / "unreadable.tsv").read_text() == f"{broken}\t{broken} cannot be read any more (gone).\n"

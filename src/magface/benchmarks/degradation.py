@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from magface.benchmarks.faces import Progress
 from magface.benchmarks.result import Measure, Result
+from magface.data import image_folder
 from magface.data.degradations import NAMES
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.metrics.verification import wilson
@@ -53,7 +54,7 @@ def evaluate(
     """
     if faces < 1:
         raise DataError("a degradation series needs at least one face.")
-    folder = ImageFolder.open(data)
+    folder = image_folder.read(data).checked()
     chosen = _draw(folder, faces, seed)
     vectors = list(embedder.stream(_series(folder, chosen, seed, progress)))
     magnitude = Embeddings(np.stack(vectors), embedder.fingerprint).magnitude.reshape(len(chosen), -1)
@@ -64,14 +65,14 @@ def evaluate(
     return Result("degradation", embedder.fingerprint, (_share("all", falls), *found), counts, dict(folder.failures))
 
 
-def _draw(folder: ImageFolder, faces: int, seed: int) -> NDArray[np.int64]:
+def _draw(folder: FaceSet, faces: int, seed: int) -> NDArray[np.int64]:
     """One image of each of `faces` people."""
     rng = np.random.default_rng(seed)
     people = rng.permutation(len(folder.people))[:faces]
     return np.array([rng.choice(np.flatnonzero(folder.labels == person)) for person in people])
 
 
-def _series(folder: ImageFolder, chosen: NDArray[np.int64], seed: int, progress: Progress | None) -> Iterator[U8]:
+def _series(folder: FaceSet, chosen: NDArray[np.int64], seed: int, progress: Progress | None) -> Iterator[U8]:
     """Each face as it is, then its five degradations at every step; a series shares one state of the generator."""
     for index in chosen.tolist():
         crop = folder.read(index)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from magface.benchmarks.faces import Progress, embed
 from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.scores import measures, score
-from magface.data.image_folder import ImageFolder
+from magface.data import image_folder
 from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.types import Embeddings
@@ -51,11 +51,10 @@ def evaluate(
     Raises:
         DataError: no readable crop, fewer than two people, or nobody with two images.
     """
-    folder = ImageFolder.open(data)
+    folder, embeddings = embed(embedder, image_folder.read(data), cache, progress)
     first, second, same = draw(folder.labels, genuine, impostor, seed)
     if same.all() or not same.any():
         raise DataError(f"{data} needs at least two people, and one of them with two images.")
-    embeddings = embed(embedder, folder, cache, progress)
     found = measures(score(embeddings, first, second, same)) + _magnitudes(embeddings, folder.names)
     counts = {
         "images": len(folder),

@@ -6,18 +6,53 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import cv2
 import numpy as np
 
-from magface.data import features
-from magface.data.image_folder import ImageFolder
+from magface.data import face_set, features
+from magface.data.face_set import READERS, FaceSet
 from magface.embedder import Embedder
-from magface.errors import DataError
-from magface.types import U8, Embeddings
+from magface.errors import DataError, MagfaceError
+from magface.threads import prefetch
+from magface.types import F32, U8, Embeddings
 
 Progress = Callable[[int], object]
 """Called with the number of images that were embedded since the last call."""
+
+_SHARD = 1 << 15
+"""Images whose embeddings share a file; what a kill can lose."""
+_AHEAD = 128
+
+
+class Aligner(Protocol):
+    """Makes the crop that the network sees of an image.
+
+    Attributes:
+        name: tells one way of alignment from another in the cache.
+    """
+
+    name: str
+
+    def __call__(self, name: str, image: U8) -> U8:
+        """The `(112, 112, 3)` uint8 RGB crop of the image called `name`, `(H, W, 3)` uint8 RGB.
+
+        Raises:
+            MagfaceError: there is none.
+        """
+
+
+class Crops:
+    """For images that are aligned crops already."""
+
+    name = "crops"
+
+    def __call__(self, name: str, image: U8) -> U8:
+        """See `Aligner`."""
+        return face_set.aligned(image, name)
 
 
 def default_cache() -> Path:
@@ -32,45 +67,115 @@ def default_cache() -> Path:
 
 
 def embed(
-    embedder: Embedder, folder: ImageFolder, cache: Path | None = None, progress: Progress | None = None
-) -> Embeddings:
-    """Embed every image of a folder, or take the embeddings that the same model made of the same files before.
+    embedder: Embedder,
+    faces: FaceSet,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    flip: bool = False,
+    align: Aligner | None = None,
+) -> tuple[FaceSet, Embeddings]:
+    """Embed every image of a set, or take the embeddings that the same model made of the same images before.
 
     Args:
         embedder: the model.
-        folder: N images.
+        faces: N images.
         cache: where embeddings are kept; None is the platform's place for caches. A file there is named by the model,
-            engine, precision and all files, so a change of any of them embeds again.
+            engine, precision, alignment, and by the names, people and contents of its images, so a change of any of
+            them embeds again; a run that was stopped goes on with the images that are left.
         progress: called as images are embedded.
+        flip: embed the mirrored crops.
+        align: makes crops of the images; None where they are crops.
 
     Returns:
-        N raw embeddings in the order of the folder.
+        The images that could be embedded, the others among the failures, and their raw embeddings.
 
     Raises:
-        DataError: a file of the cache was changed, or the cache cannot be written.
+        DataError: no image can be embedded, a file of the cache was changed, or the cache cannot be written.
     """
-    key = "\n".join([embedder.fingerprint, embedder.engine, embedder.precision, folder.fingerprint])
-    file = (cache or default_cache()) / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
-    if file.is_file():
-        return _cached(file, embedder, folder)
-    vectors = list(embedder.stream(_crops(folder, progress)))
-    embeddings = Embeddings(np.stack(vectors), embedder.fingerprint)
-    try:
-        features.write(file, folder.names, embeddings)
-    except OSError as error:
-        raise DataError(f"cannot keep embeddings in {file.parent} ({error.strerror}); choose another cache.") from error
-    return embeddings
+    task = _Task(embedder, cache or default_cache(), progress or (lambda _: None), flip, align or Crops())
+    reasons: list[str] = []
+    parts: list[Embeddings] = []
+    for start in range(0, len(faces), _SHARD):
+        part = task.shard(faces[np.arange(start, min(start + _SHARD, len(faces)))])
+        reasons += part.reasons
+        if part.embeddings is not None:
+            parts.append(part.embeddings)
+    return faces.without(reasons), Embeddings.concatenate(parts)
 
 
-def _crops(folder: ImageFolder, progress: Progress | None) -> Iterator[U8]:
-    for index in range(len(folder)):
-        yield folder.read(index)
-        if progress is not None:
-            progress(1)
+@dataclass(eq=False)
+class _Shard:
+    """Embeddings of the images without a reason against them; None where there are none."""
+
+    reasons: list[str]
+    embeddings: Embeddings | None = None
 
 
-def _cached(file: Path, embedder: Embedder, folder: ImageFolder) -> Embeddings:
-    names, embeddings = features.read(file)
-    if tuple(names) != folder.names or embeddings.model != embedder.fingerprint:
-        raise DataError(f"{file} does not belong to this model and data; delete it.")
-    return embeddings
+@dataclass(frozen=True, eq=False)
+class _Task:
+    embedder: Embedder
+    cache: Path
+    progress: Progress
+    flip: bool
+    align: Aligner
+
+    def shard(self, faces: FaceSet) -> _Shard:
+        """Embeddings of a part of a set, from its file or made and put there."""
+        view = "mirrored" if self.flip else "as it is"
+        made_by = [self.embedder.fingerprint, self.embedder.engine, self.embedder.precision, self.align.name, view]
+        file = self.cache / f"{hashlib.sha256(chr(10).join([*made_by, faces.fingerprint]).encode()).hexdigest()}.npz"
+        if file.is_file():
+            return self._cached(file, faces)
+        made = self._made(faces)
+        if made.embeddings is not None:
+            names = [name for name, reason in zip(faces.names, made.reasons, strict=True) if not reason]
+            try:
+                features.write(file, names, made.embeddings)
+            except OSError as error:
+                what = f"cannot keep embeddings in {self.cache} ({error.strerror}); choose another cache."
+                raise DataError(what) from error
+        return made
+
+    def _made(self, faces: FaceSet) -> _Shard:
+        made = _Shard([""] * len(faces))
+        vectors: F32 | None = None
+        count = 0
+        for count, vector in enumerate(self.embedder.stream(self._crops(faces, made.reasons)), 1):
+            if vectors is None:
+                vectors = np.empty((len(faces), len(vector)), np.float32)
+            vectors[count - 1] = vector
+        if vectors is not None:
+            made.embeddings = Embeddings(vectors[:count], self.embedder.fingerprint)
+        return made
+
+    def _crops(self, faces: FaceSet, reasons: list[str]) -> Iterator[U8]:
+        rows = range(len(faces))
+        read = prefetch(lambda row: self._crop(faces, row), rows, workers=READERS, limit=_AHEAD)
+        for row, crop in zip(rows, read, strict=True):
+            self.progress(1)
+            if isinstance(crop, str):
+                reasons[row] = crop
+            else:
+                yield crop
+
+    def _crop(self, faces: FaceSet, row: int) -> U8 | str:
+        """The crop that the network sees, or the reason why there is none."""
+        try:
+            crop = self.align(faces.names[row], faces.image(row))
+        except MagfaceError as error:
+            return str(error)
+        return np.asarray(cv2.flip(crop, 1), np.uint8) if self.flip else crop
+
+    def _cached(self, file: Path, faces: FaceSet) -> _Shard:
+        names, embeddings = features.read(file)
+        kept = set(names)
+        crops = {row: self._crop(faces, row) for row, name in enumerate(faces.names) if name not in kept}
+        reasons = [crops.get(row, "") for row in range(len(faces))]
+        known = [
+            name for name, reason in zip(faces.names, reasons, strict=True) if isinstance(reason, str) and not reason
+        ]
+        if embeddings.model != self.embedder.fingerprint or names != known:
+            raise DataError(f"{file} does not belong to this model and data; delete it.")
+        self.progress(len(faces))
+        return _Shard([str(reason) for reason in reasons], embeddings)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from magface.benchmarks.faces import Progress, embed
 from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.scores import Scores, measures, score
-from magface.data.image_folder import ImageFolder
+from magface.data import image_folder
 from magface.data.pairs import Pairs, read_lfw
 from magface.embedder import Embedder
 from magface.errors import DataError
@@ -62,7 +62,7 @@ def evaluate(
         DataError: the list or the data are missing or malformed, or no pair is left.
     """
     listed = read_lfw(find_pairs(Path(data)) if pairs is None else pairs)
-    folder = ImageFolder.open(data)
+    folder = image_folder.read(data).checked()
     wanted = set(listed.first + listed.second)
     folder = folder[np.array([_key(name) in wanted for name in folder.names])]
     row = {_key(name): index for index, name in enumerate(folder.names)}
@@ -71,7 +71,7 @@ def evaluate(
     kept = np.array([a in row and b in row for a, b in zip(listed.first, listed.second, strict=True)])
     if not kept.any():
         raise DataError(f"{data} holds no image pair of the list; it needs crops named like Name/Name_0001.jpg.")
-    embeddings = embed(embedder, folder, cache, progress)
+    folder, embeddings = embed(embedder, folder, cache, progress)
     return Result(
         "lfw",
         embedder.fingerprint,

@@ -29,6 +29,23 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A receiver operating characteristic, at as many points as a plot needs.
+
+    Attributes:
+        fmr: K false match rates, exact, rising from 0 to 1.
+        tar: K true accept rates, exact, rising from 0 to 1.
+        genuine: comparisons behind `tar`.
+        impostor: comparisons behind `fmr`; rates below one of them are not measurable.
+    """
+
+    fmr: tuple[float, ...]
+    tar: tuple[float, ...]
+    genuine: int
+    impostor: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """All numbers of one benchmark and one model.
 
@@ -38,6 +55,8 @@ class Result:
         measures: the numbers in reading order.
         counts: images, comparisons and what is missing of them.
         failures: image name to the reason why it has no embedding.
+        protocol: how the embeddings were compared, and what became of pairs that lack an image.
+        curves: by name.
     """
 
     benchmark: str
@@ -45,6 +64,8 @@ class Result:
     measures: tuple[Measure, ...]
     counts: Mapping[str, int]
     failures: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = ""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
         """Value of the measure called `name`.

@@ -16,7 +16,7 @@ from magface.errors import DataError
 if TYPE_CHECKING:
     from torch import nn
 
-    from magface.data.image_folder import ImageFolder
+    from magface.data.face_set import FaceSet
     from magface.types import U8
 
 _BATCH = 16
@@ -62,7 +62,7 @@ def unmeasured(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _MEASURED}
 
 
-def people(known: Mapping[str, Any], calibrate: Path | None, table: Path | None) -> ImageFolder | None:
+def people(known: Mapping[str, Any], calibrate: Path | None, table: Path | None) -> FaceSet | None:
     """The faces to measure on, without suspect ones; `None` where `known` has all that would be measured.
 
     Args:
@@ -81,15 +81,15 @@ def people(known: Mapping[str, Any], calibrate: Path | None, table: Path | None)
     return faces(calibrate, table)
 
 
-def faces(folder: Path, table: Path | None) -> ImageFolder:
+def faces(folder: Path, table: Path | None) -> FaceSet:
     """Crops of a folder or archive, without those that the table marks as suspect.
 
     Raises:
         DataError: it holds none.
     """
-    from magface.data.image_folder import ImageFolder
+    from magface.data import image_folder
 
-    found = ImageFolder.open(folder, table)
+    found = image_folder.read(folder, table).checked()
     return found[~found.suspect]
 
 
@@ -98,7 +98,7 @@ def write(
     name: str,
     backbone: nn.Module,
     known: Mapping[str, Any],
-    faces: ImageFolder | None,
+    faces: FaceSet | None,
     *,
     half: bool = True,
     change: Callable[[bytes], bytes] | None = None,
@@ -138,7 +138,7 @@ def write(
         raise DataError(f"cannot write {output} ({error.strerror}); choose another place.") from error
 
 
-def _measured(content: bytes, faces: ImageFolder, advance: Callable[[int], object]) -> dict[str, Any]:
+def _measured(content: bytes, faces: FaceSet, advance: Callable[[int], object]) -> dict[str, Any]:
     """Fields of a card that the faces of known people give."""
     from magface import engines
     from magface.quality import calibration
@@ -155,7 +155,7 @@ def _measured(content: bytes, faces: ImageFolder, advance: Callable[[int], objec
     }
 
 
-def _batches(faces: ImageFolder, advance: Callable[[int], object]) -> Iterator[U8]:
+def _batches(faces: FaceSet, advance: Callable[[int], object]) -> Iterator[U8]:
     for start in range(0, len(faces), _BATCH):
         rows = range(start, min(start + _BATCH, len(faces)))
         yield np.stack([faces.read(row) for row in rows])

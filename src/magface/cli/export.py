@@ -17,7 +17,7 @@ from magface.errors import DataError
 if TYPE_CHECKING:
     from torch import nn
 
-    from magface.data.image_folder import ImageFolder
+    from magface.data.face_set import FaceSet
     from magface.quantize import Change
 
 
@@ -80,8 +80,8 @@ def _write_int8(
     name: str,
     backbone: nn.Module,
     known: Mapping[str, Any],
-    faces: ImageFolder,
-    people: ImageFolder,
+    faces: FaceSet,
+    people: FaceSet,
 ) -> Sequence[Change]:
     """Write the model with 8-bit integers, its card measured again on `people`; what that changed."""
     from magface import quantize

@@ -15,7 +15,7 @@ from magface.cli.options import Format
 if TYPE_CHECKING:
     from torch import nn
 
-    from magface.data.image_folder import ImageFolder
+    from magface.data.face_set import FaceSet
     from magface.train.config import Recipe
     from magface.train.ranks import Ranks
 
@@ -44,12 +44,12 @@ def run(
     form: Format,
 ) -> None:
     """Train, measure on the people kept out, and print what came of it on the first rank."""
-    from magface.data.image_folder import ImageFolder
+    from magface.data import image_folder
     from magface.train.loop import StoppedError
     from magface.train.ranks import joined
 
     with joined(device) as ranks:
-        faces = ImageFolder.open(data, table)
+        faces = image_folder.read(data, table).checked()
         if ranks.first:
             for _, reason in faces.failures:
                 options.say(reason)
@@ -66,7 +66,7 @@ def run(
 def _trained(
     settings: Recipe,
     network: nn.Module,
-    faces: ImageFolder,
+    faces: FaceSet,
     out: Path,
     trained: bool,
     cache: Path | None,

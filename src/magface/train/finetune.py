@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from magface import geometry
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.train import views
 from magface.train.config import Loss
 from magface.train.tuning import propose
@@ -60,7 +60,7 @@ def _weighted(
     return weighted, sums
 
 
-def prepare_branch(backbone: nn.Module, known: Views, faces: ImageFolder, device: str) -> None:
+def prepare_branch(backbone: nn.Module, known: Views, faces: FaceSet, device: str) -> None:
     """Tell the branch what features look like, and let it drop units while it trains."""
     branch: Any = backbone.get_submodule("branch")
     rows = np.linspace(0, len(faces) - 1, min(len(faces), _SAMPLE)).astype(int)

@@ -6,9 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -24,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from magface.errors import TrainingError
 from magface.losses.margin import Margin
+from magface.threads import prefetch
 from magface.train import checkpoint, optim
 from magface.train.config import Optimization
 from magface.train.diagnostics import diagnose
@@ -155,7 +154,8 @@ def run(
     with Log(out, first, ranks.first) as log, progress(ranks.first) as bar, _caught_signals() as caught:
         shown = bar.add_task("training", total=steps, completed=first, note="")
         began = time.perf_counter()
-        for step, parts in prefetch(task.parts, range(first, steps), settings.workers):
+        ready = prefetch(task.parts, range(first, steps), workers=settings.workers, limit=settings.workers + 1)
+        for step, parts in zip(range(first, steps), ready, strict=True):
             done, last = step + 1, step + 1 == steps
             rate = learning_rate(step, task.per_epoch, settings)
             outcomes = trainer.step(step, parts, rate)
@@ -297,21 +297,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def prefetch(make: Callable[[int], T], steps: range, workers: int) -> Iterator[tuple[int, T]]:
-    """Results of `make`, in order, made by threads a little ahead of use."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[T]] = deque()
-        ahead = iter(steps)
-        try:
-            for step in steps:
-                while len(waiting) <= workers and (following := next(ahead, None)) is not None:
-                    waiting.append(pool.submit(make, following))
-                yield step, waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface.data.augmentations import Augment
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.data.sampler import GlobalSampler
-from magface.errors import DataError, ImageError
+from magface.errors import DataError, MagfaceError
 from magface.train import views
 from magface.train.config import Recipe
 from magface.train.ranks import Ranks
@@ -62,7 +62,7 @@ class Source:
         sampler: the order of the images.
     """
 
-    def __init__(self, recipe: Recipe, faces: ImageFolder, known: Views | None, ranks: Ranks, unreadable: Path) -> None:
+    def __init__(self, recipe: Recipe, faces: FaceSet, known: Views | None, ranks: Ranks, unreadable: Path) -> None:
         self.recipe, self.faces, self.ranks = recipe, faces, ranks
         settings = recipe.optimization
         self.sampler = GlobalSampler(len(faces), settings.batch, recipe.seed, drop_last=settings.drop_last)
@@ -99,7 +99,7 @@ class Source:
         for i, (row, hard, place) in enumerate(zip(rows, degraded, places, strict=True)):
             try:
                 image = self.faces.read(row)
-            except ImageError as error:
+            except MagfaceError as error:
                 kept[i] = False
                 self._list(self.faces.names[row], str(error))
                 continue

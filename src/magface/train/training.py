@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from magface import geometry, losses
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.errors import DataError, EngineError, ModelError
 from magface.heads.full import Full
 from magface.heads.orthogonal import Orthogonal
@@ -34,7 +34,7 @@ from magface.types import F32
 def train(
     recipe: Recipe,
     backbone: nn.Module,
-    faces: ImageFolder,
+    faces: FaceSet,
     out: Path,
     *,
     trained: bool,
@@ -118,7 +118,7 @@ def train(
     return loop.run(task, recipe.optimization, origin, out, ranks, validate_every=every, restart=restart)
 
 
-def training_images(recipe: Recipe, faces: ImageFolder) -> ImageFolder:
+def training_images(recipe: Recipe, faces: FaceSet) -> FaceSet:
     """What is left to train on after validation people, suspect images and people with few images are out.
 
     Raises:
@@ -192,7 +192,7 @@ def _check(recipe: Recipe, trained: bool, ranks: Ranks) -> None:
         raise EngineError("torch can share batch statistics between ranks on GPUs alone; take norms = 'batch'.")
 
 
-def _views(recipe: Recipe, backbone: nn.Module, faces: ImageFolder, folder: Path, ranks: Ranks) -> Views:
+def _views(recipe: Recipe, backbone: nn.Module, faces: FaceSet, folder: Path, ranks: Ranks) -> Views:
     """Embeddings of the images before training: the first rank makes them, the others read what it wrote."""
     if ranks.first:
         views.compute(backbone, faces, recipe, folder, ranks.device)
@@ -201,7 +201,7 @@ def _views(recipe: Recipe, backbone: nn.Module, faces: ImageFolder, folder: Path
 
 
 def _head(
-    recipe: Recipe, psi: Margin, faces: ImageFolder, clean: F32 | None, backbone: nn.Module, ranks: Ranks
+    recipe: Recipe, psi: Margin, faces: FaceSet, clean: F32 | None, backbone: nn.Module, ranks: Ranks
 ) -> nn.Module:
     people, loss = len(faces.people), recipe.loss
     if loss.negatives == "orthogonal":
@@ -221,7 +221,7 @@ def _size(backbone: nn.Module) -> int:
     return int(size)
 
 
-def _set_mode(recipe: Recipe, backbone: nn.Module, known: Views | None, faces: ImageFolder, ranks: Ranks) -> None:
+def _set_mode(recipe: Recipe, backbone: nn.Module, known: Views | None, faces: FaceSet, ranks: Ranks) -> None:
     """Whether batch normalisation and dropout are those of training."""
     norms = recipe.optimization.norms
     if recipe.direction == "frozen" and known is not None:

@@ -17,7 +17,7 @@ from magface import images
 from magface.benchmarks import degradation, edc, lfw, toy
 from magface.benchmarks.edc import draw
 from magface.benchmarks.scores import FMR, measures, score
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import ImageError
 from magface.train import views
@@ -91,9 +91,7 @@ def of(recipe: Recipe, backbone: nn.Module, device: str) -> Callable[[int], dict
     return measure
 
 
-def validate(
-    recipe: Recipe, backbone: nn.Module, faces: ImageFolder, device: str = "cpu"
-) -> dict[str, dict[str, float]]:
+def validate(recipe: Recipe, backbone: nn.Module, faces: FaceSet, device: str = "cpu") -> dict[str, dict[str, float]]:
     """Verification and error versus discard on the people for validation, for each source of images by itself.
 
     Args:
@@ -121,7 +119,7 @@ def validate(
     return found
 
 
-def _embed(live: Live, faces: ImageFolder) -> F32:
+def _embed(live: Live, faces: FaceSet) -> F32:
     with progress() as bar:
         shown = bar.add_task("validation", total=len(faces), note="")
 

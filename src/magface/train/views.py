@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from magface.data import degradations
-from magface.data.image_folder import ImageFolder
+from magface.data.face_set import FaceSet
 from magface.io import atomic_path
+from magface.threads import prefetch
 from magface.train.config import Recipe
 from magface.train.log import progress
-from magface.train.loop import prefetch
 from magface.types import F32, U8
 
 _CHUNK = 16  # images of a forward pass; activations of more leave the processor's cache
@@ -49,7 +49,7 @@ class _Chunk(NamedTuple):
     features: NDArray[np.float16] | None
 
 
-def compute(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, folder: Path, device: str = "cpu") -> Views:
+def compute(backbone: nn.Module, faces: FaceSet, recipe: Recipe, folder: Path, device: str = "cpu") -> Views:
     """Views of every image from `folder`, or computed and put there.
 
     With `recipe.degradation.views` = 0 there is only the clean view, and no features.
@@ -81,7 +81,7 @@ def to_network(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float()
 
 
-def _write(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, paths: tuple[Path, Path], device: str) -> None:
+def _write(backbone: nn.Module, faces: FaceSet, recipe: Recipe, paths: tuple[Path, Path], device: str) -> None:
     settings, make = recipe.degradation, degrade(recipe)
     count = 1 + settings.views + settings.steps
     step = max(1, _CHUNK // count)
@@ -109,7 +109,8 @@ def _write(backbone: nn.Module, faces: ImageFolder, recipe: Recipe, paths: tuple
             place = files.enter_context(atomic_path(paths[1]))
             features = open_memmap(place, "w+", np.float16, (len(faces), *first.features.shape[1:]))
         shown = bar.add_task("features of the training images", total=len(faces), note="")
-        for _, part in prefetch(chunk, range(-(-len(faces) // step)), recipe.optimization.workers):
+        workers = recipe.optimization.workers
+        for part in prefetch(chunk, range(-(-len(faces) // step)), workers=workers, limit=workers + 1):
             embeddings[part.rows] = part.embeddings
             if part.features is not None:
                 features[part.rows] = part.features
@@ -143,7 +144,7 @@ def flip(image: U8, rng: np.random.Generator) -> U8:
     return np.ascontiguousarray(image[:, ::-1]) if rng.random() < 0.5 else image
 
 
-def _key(backbone: nn.Module, faces: ImageFolder, recipe: Recipe) -> str:
+def _key(backbone: nn.Module, faces: FaceSet, recipe: Recipe) -> str:
     drawing = {name: value for name, value in asdict(recipe.degradation).items() if name != "share"}
     settings = [faces.fingerprint, drawing, recipe.backbone]
     drawn = inspect.getsource(degradations)
