@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -76,3 +77,25 @@ def astronaut():
     from skimage import data as samples
 
     return samples.astronaut()
+
+
+@pytest.fixture(scope="session")
+def write_ijb():
+    """Writes the lists of an IJB set: images `(name, template, medium)`, pairs, two galleries and probes."""
+
+    def write(root, images, pairs=(), galleries=((), ()), probes=(), subset="ijbc", landmarks=None, score=0.9):
+        points = " ".join(f"{value:.3f}" for value in (np.arange(10) if landmarks is None else landmarks.ravel()))
+        lists = {
+            "face_tid_mid.txt": [f"{name} {template} {medium}" for name, template, medium in images],
+            "name_5pts_score.txt": [f"{name} {points} {score}" for name, _, _ in images],
+            "template_pair_label.txt": [f"{a} {b} {same}" for a, b, same in pairs],
+        }
+        tables = zip(("S1", "S2") if subset == "ijbb" else ("G1", "G2"), galleries, strict=True)
+        for name, rows in [*((f"gallery_{name}", rows) for name, rows in tables), ("probe_mixed", probes)]:
+            lists[f"1N_{name}.csv"] = ["TEMPLATE_ID,SUBJECT_ID", *(f"{template},{person}" for template, person in rows)]
+        (root / "meta").mkdir(parents=True, exist_ok=True)
+        for name, lines in lists.items():
+            (root / "meta" / f"{subset}_{name}").write_text("".join(f"{line}\n" for line in lines))
+        return root
+
+    return write
