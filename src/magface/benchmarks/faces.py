@@ -170,12 +170,11 @@ class _Task:
     def _cached(self, file: Path, faces: FaceSet) -> _Shard:
         names, embeddings = features.read(file)
         kept = set(names)
-        crops = {row: self._crop(faces, row) for row, name in enumerate(faces.names) if name not in kept}
-        reasons = [crops.get(row, "") for row in range(len(faces))]
-        known = [
-            name for name, reason in zip(faces.names, reasons, strict=True) if isinstance(reason, str) and not reason
-        ]
-        if embeddings.model != self.embedder.fingerprint or names != known:
+        left = {row: self._crop(faces, row) for row, name in enumerate(faces.names) if name not in kept}
+        reasons = [left.get(row, "") for row in range(len(faces))]
+        known = [name for row, name in enumerate(faces.names) if row not in left]
+        whole = all(isinstance(crop, str) for crop in left.values())
+        if embeddings.model != self.embedder.fingerprint or names != known or not whole:
             raise DataError(f"{file} does not belong to this model and data; delete it.")
         self.progress(len(faces))
         return _Shard([str(reason) for reason in reasons], embeddings)
