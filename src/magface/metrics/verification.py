@@ -1,13 +1,14 @@
 """One-to-one verification: genuine and impostor scores in, error rates at exact thresholds out.
 
 A comparison is accepted when `score >= threshold`; scores are similarities. Thresholds are taken from the scores
-themselves and never from a grid, so every rate is the exact one.
+themselves and never from a grid, so every rate is the exact one. Scores that are sorted already are not sorted again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -18,6 +19,9 @@ from magface.errors import DataError
 
 F64 = NDArray[np.float64]
 Float = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +37,11 @@ class Roc:
     thresholds: F64
     fmr: F64
     tar: F64
+
+    @property
+    def fnmr(self) -> F64:
+        """`(K,)` float64, share of genuine scores rejected, falling from 1 to 0: over `fmr`, the DET curve."""
+        return 1.0 - self.tar
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,19 @@ class FoldAccuracy:
     thresholds: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PeopleIntervals:
+    """95 % percentile intervals by drawing people again, not pairs.
+
+    Attributes:
+        tar: interval of the true accept rate at each false match rate; None where the data are too few for it.
+        eer: interval of the equal error rate.
+    """
+
+    tar: tuple[Interval | None, ...]
+    eer: Interval
+
+
 def _checked(values: ArrayLike, kind: str) -> Float:
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
@@ -86,6 +108,18 @@ def _checked(values: ArrayLike, kind: str) -> Float:
     if not np.isfinite(array).all():
         raise DataError(f"{kind} scores hold NaN or infinity; leave out the comparisons that failed.")
     return array
+
+
+def _ascending(values: ArrayLike, kind: str) -> Float:
+    array = _checked(values, kind)
+    return array if np.all(array[1:] >= array[:-1]) else np.sort(array)
+
+
+def _sides(genuine: ArrayLike, impostor: ArrayLike) -> tuple[Float, Float]:
+    """Both classes, ascending and in one precision."""
+    a, b = _ascending(genuine, "genuine"), _ascending(impostor, "impostor")
+    dtype = np.result_type(a, b)
+    return a.astype(dtype, copy=False), b.astype(dtype, copy=False)
 
 
 def roc(genuine: ArrayLike, impostor: ArrayLike) -> Roc:
@@ -106,14 +140,50 @@ def roc(genuine: ArrayLike, impostor: ArrayLike) -> Roc:
         >>> curve.thresholds, curve.fmr, curve.tar
         (array([inf, 0.9, 0.4, 0.1]), array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]))
     """
-    genuine_sorted = np.sort(_checked(genuine, "genuine"))
-    impostor_sorted = np.sort(_checked(impostor, "impostor"))
+    genuine_sorted, impostor_sorted = _sides(genuine, impostor)
     levels = np.unique(np.concatenate([genuine_sorted, impostor_sorted]))[::-1].astype(np.float64)
 
     def accepted(scores: Float) -> F64:
         return np.concatenate([[0.0], 1.0 - np.searchsorted(scores, levels, side="left") / len(scores)])
 
     return Roc(np.concatenate([[np.inf], levels]), accepted(impostor_sorted), accepted(genuine_sorted))
+
+
+def thinned(curve: Roc, points: int) -> Roc:
+    """A curve at fewer points that looks the same on logarithmic axes, for plots and files.
+
+    The points kept lie equally far apart along the curve of FNMR over FMR, both axes logarithmic. Every one is a point
+    of the full curve.
+
+    Args:
+        curve: K points.
+        points: the most to keep, at least 2.
+
+    Returns:
+        The first and the last point of `curve`, and at most `points - 2` between them.
+
+    Raises:
+        DataError: `points` is below 2.
+
+    Example:
+        >>> scores = np.arange(1000) / 1000
+        >>> small = thinned(roc(scores + 0.5, scores), 50)
+        >>> len(small.fmr) <= 50, small.fmr[0], small.tar[-1]
+        (True, np.float64(0.0), np.float64(1.0))
+    """
+    if points < 2:
+        raise DataError(f"a curve needs at least 2 points; {points} are too few.")
+    if len(curve.fmr) <= points:
+        return curve
+    along = _logarithm(curve.fmr) - _logarithm(curve.fnmr)  # both rise, so this is the length of the way there
+    wanted = np.linspace(along[0], along[-1], points)
+    rows = np.unique(np.append(np.searchsorted(along, wanted[:-1]), len(along) - 1))
+    return Roc(curve.thresholds[rows], curve.fmr[rows], curve.tar[rows])
+
+
+def _logarithm(rate: F64) -> F64:
+    """Of a rate, where 0 counts as half of the smallest that is not."""
+    return np.asarray(np.log10(np.maximum(rate, np.min(rate[rate > 0]) / 2)))
 
 
 def auc(genuine: ArrayLike, impostor: ArrayLike) -> float:
@@ -133,7 +203,7 @@ def auc(genuine: ArrayLike, impostor: ArrayLike) -> float:
         >>> auc([0.9, 0.4], [0.4, 0.1])
         0.875
     """
-    genuine_scores, impostor_sorted = _checked(genuine, "genuine"), np.sort(_checked(impostor, "impostor"))
+    genuine_scores, impostor_sorted = _sides(genuine, impostor)
     below = np.searchsorted(impostor_sorted, genuine_scores, side="left").mean()
     not_above = np.searchsorted(impostor_sorted, genuine_scores, side="right").mean()
     return float((below + not_above) / 2 / len(impostor_sorted))
@@ -156,12 +226,29 @@ def eer(genuine: ArrayLike, impostor: ArrayLike) -> float:
         >>> eer([0.9, 0.4], [0.4, 0.1])
         0.25
     """
-    curve = roc(genuine, impostor)
-    excess = curve.fmr + curve.tar - 1.0  # FMR - FNMR, rising from -1 to 1
+    sides = _sides(genuine, impostor)
+
+    def rates(threshold: ArrayLike) -> tuple[float, float]:
+        tar, fmr = (1.0 - float(np.searchsorted(side, threshold)) / len(side) for side in sides)
+        return fmr, tar
+
+    def cut(side: Float) -> int:  # from here on FMR < FNMR
+        return bisect_left(range(len(side)), True, key=lambda k: np.add(*rates(side[k])) < 1.0)
+
+    cuts = [cut(side) for side in sides]
+    below = max(side[k - 1] for side, k in zip(sides, cuts, strict=True) if k)
+    above = [side[k] for side, k in zip(sides, cuts, strict=True) if k < len(side)]
+    ends = np.array([rates(min(above)) if above else (0.0, 0.0), rates(below)])
+    return _meeting(ends[:, 0], ends[:, 1])
+
+
+def _meeting(fmr: F64, tar: F64) -> float:
+    """FMR at which FMR = FNMR, on the line through points that rise from (0, 0) to (1, 1)."""
+    excess = fmr + tar - 1.0
     after = int(np.argmax(excess >= 0))
     before = after - 1
     step = -excess[before] / (excess[after] - excess[before])
-    return float(curve.fmr[before] + step * (curve.fmr[after] - curve.fmr[before]))
+    return float(fmr[before] + step * (fmr[after] - fmr[before]))
 
 
 def threshold_at_fmr(impostor: ArrayLike, fmr: float) -> float | None:
@@ -185,14 +272,21 @@ def threshold_at_fmr(impostor: ArrayLike, fmr: float) -> float | None:
         >>> threshold_at_fmr([0.1, 0.2, 0.3, 0.4], 0.1) is None
         True
     """
-    scores = np.sort(_checked(impostor, "impostor"))
+    return _threshold(_ascending(impostor, "impostor"), fmr)
+
+
+def _threshold(scores: Float, fmr: float) -> float | None:
+    """`threshold_at_fmr` of ascending scores, in time that grows with the logarithm of their number."""
     if not 0 < fmr < 1:
         raise DataError(f"the false match rate must lie between 0 and 1; {fmr} does not.")
-    if fmr < 1 / len(scores):
+    count = len(scores)
+    if fmr < 1 / count:
         return None
-    accepted = len(scores) - np.searchsorted(scores, scores, side="left")
-    kept = np.flatnonzero(accepted / len(scores) <= fmr)
-    return float(scores[kept[0]] if len(kept) else np.nextafter(scores[-1], np.inf, dtype=scores.dtype))
+    allowed = bisect_left(range(1, count), True, key=lambda accepted: accepted / count > fmr)
+    first = count - allowed  # the lowest score that may be accepted, unless those tied with it are too many
+    if allowed and first and scores[first - 1] == scores[first]:
+        first = int(np.searchsorted(scores, scores[first], side="right"))
+    return float(scores[first] if first < count else np.nextafter(scores[-1], np.inf, dtype=scores.dtype))
 
 
 def tar_at_fmr(genuine: ArrayLike, impostor: ArrayLike, fmr: float) -> OperatingPoint:
@@ -217,26 +311,42 @@ def tar_at_fmr(genuine: ArrayLike, impostor: ArrayLike, fmr: float) -> Operating
         >>> tar_at_fmr([0.9], [0.1, 0.2], fmr=1e-3).reason
         'FMR 0.001 needs at least 1,000 impostor comparisons; there are 2.'
     """
-    genuine_scores, impostor_scores = _checked(genuine, "genuine"), _checked(impostor, "impostor")
-    counts = len(genuine_scores), len(impostor_scores)
-    threshold = threshold_at_fmr(impostor_scores, fmr)
+    (point,) = operating_points(genuine, impostor, [fmr])
+    return point
+
+
+def operating_points(genuine: ArrayLike, impostor: ArrayLike, fmrs: Sequence[float]) -> tuple[OperatingPoint, ...]:
+    """True accept rates at several false match rates, at the exact thresholds, with one sort of the scores.
+
+    Args:
+        genuine: `(G,)` float similarities of two images of one person.
+        impostor: `(I,)` float similarities of two people.
+        fmrs: false match rates, each between 0 and 1, both excluded.
+
+    Returns:
+        For each rate what `tar_at_fmr` gives.
+
+    Raises:
+        DataError: a rate is out of range, a class is empty, or a score is NaN or infinite.
+
+    Example:
+        >>> [point.tar for point in operating_points([0.9, 0.8, 0.45, 0.2], [0.1, 0.2, 0.3, 0.4], [0.5, 0.25, 0.1])]
+        [0.75, 0.75, None]
+    """
+    genuine_sorted, impostor_sorted = _sides(genuine, impostor)
+    return tuple(_operating_point(genuine_sorted, impostor_sorted, fmr) for fmr in fmrs)
+
+
+def _operating_point(genuine: Float, impostor: Float, fmr: float) -> OperatingPoint:
+    counts = len(genuine), len(impostor)
+    threshold = _threshold(impostor, fmr)
     if threshold is None:
         reason = f"FMR {fmr:g} needs at least {math.ceil(1 / fmr):,} impostor comparisons; there are {counts[1]:,}."
         return OperatingPoint(fmr, None, None, None, 0, *counts, reason)
-    matches = int(np.count_nonzero(genuine_scores >= threshold))
-    accepted = int(np.count_nonzero(impostor_scores >= threshold))
+    matches, accepted = (
+        len(side) - int(np.searchsorted(side, side.dtype.type(threshold))) for side in (genuine, impostor)
+    )
     return OperatingPoint(fmr, threshold, matches / counts[0], wilson(matches, counts[0]), accepted, *counts)
-
-
-def _best_threshold(scores: F64, same: NDArray[np.bool_]) -> float:
-    """Middle of the gap between scores that gives the highest accuracy, and of equally good gaps the middle one."""
-    levels = np.unique(scores)
-    middles = (levels[:-1] + levels[1:]) / 2
-    gaps = np.concatenate([[-np.inf], np.where(middles > levels[:-1], middles, levels[1:]), [np.inf]])
-    rejected_impostors = np.searchsorted(np.sort(scores[~same]), gaps, side="left")
-    rejected_genuine = np.searchsorted(np.sort(scores[same]), gaps, side="left")
-    best = np.flatnonzero(rejected_impostors - rejected_genuine == np.max(rejected_impostors - rejected_genuine))
-    return float(gaps[best[len(best) // 2]])
 
 
 def kfold_accuracy(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> FoldAccuracy:
@@ -246,7 +356,8 @@ def kfold_accuracy(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> Fold
     of a grid of step 0.01, and no mean embedding is subtracted.
 
     Args:
-        scores: `(N,)` float similarities.
+        scores: `(N,)` float similarities; or `(F, N)`, a row for each of the F folds in the order of their numbers,
+            where the scores depend on the fold that is judged.
         same: `(N,)` bool, True for genuine pairs.
         folds: `(N,)` int, the fold of each pair; at least two folds.
 
@@ -260,19 +371,61 @@ def kfold_accuracy(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> Fold
         >>> kfold_accuracy([0.9, 0.1, 0.8, 0.2], [True, False, True, False], [0, 0, 1, 1]).per_fold
         (1.0, 1.0)
     """
-    values = _checked(scores, "verification").astype(np.float64)
-    genuine, fold = np.asarray(same, bool), np.asarray(folds)
-    if not values.shape == genuine.shape == fold.shape:
-        raise DataError(f"each pair needs a score, a label and a fold; got {values.size}, {genuine.size}, {fold.size}.")
+    rows, genuine, fold, numbers = _folded(scores, same, folds)
+    found = [_judged(row, genuine, fold == k) for k, row in zip(numbers, rows, strict=True)]
+    accuracies, thresholds = zip(*found, strict=True)
+    return FoldAccuracy(float(np.mean(accuracies)), float(np.std(accuracies)), accuracies, thresholds)
+
+
+def _folded(scores: ArrayLike, same: ArrayLike, folds: ArrayLike) -> tuple[list[F64], Mask, NDArray[np.integer], Index]:
+    """Scores of each fold, labels, fold of each pair, and the numbers of the folds."""
+    values, genuine, fold = np.asarray(scores), np.asarray(same, bool), np.asarray(folds)
     numbers = np.unique(fold)
+    rows = [_checked(row, "verification").astype(np.float64) for row in (values if values.ndim == 2 else values[None])]
+    if not genuine.shape == fold.shape == values.shape[-1:]:
+        sizes = values.shape[-1:], genuine.shape, fold.shape
+        raise DataError("each pair needs a score, a label and a fold; got shapes {}, {}, {}.".format(*sizes))
     if len(numbers) < 2:
         raise DataError("k-fold accuracy needs pairs of at least two folds.")
-    thresholds = [_best_threshold(values[fold != k], genuine[fold != k]) for k in numbers]
-    accuracies = [
-        float(np.mean((values[fold == k] >= threshold) == genuine[fold == k]))
-        for k, threshold in zip(numbers, thresholds, strict=True)
-    ]
-    return FoldAccuracy(float(np.mean(accuracies)), float(np.std(accuracies)), tuple(accuracies), tuple(thresholds))
+    if len(rows) not in (1, len(numbers)):
+        raise DataError(f"{len(numbers)} folds need one row of scores or one each; there are {len(rows)}.")
+    return rows * (len(numbers) // len(rows)), genuine, fold, numbers
+
+
+def _judged(
+    scores: F64, genuine: Mask, judged: Mask, order: Index | None = None, weight: F64 | None = None
+) -> tuple[float, float]:
+    """Accuracy of the pairs `judged` at the threshold that is best on the others, and that threshold.
+
+    Args:
+        scores: `(N,)`.
+        genuine: `(N,)`.
+        judged: `(N,)`.
+        order: `(N,)` rows in the order of rising scores, where it is known.
+        weight: `(N,)` how often each pair counts; once by default.
+    """
+    order = np.argsort(scores) if order is None else order
+    counts = np.ones(len(scores)) if weight is None else weight
+    others = order[~judged[order] & (counts[order] > 0)]
+    threshold = _best_threshold(scores[others], np.where(genuine[others], -counts[others], counts[others]))
+    right = (scores[judged] >= threshold) == genuine[judged]
+    return float(np.average(right, weights=counts[judged])), threshold
+
+
+def _best_threshold(scores: F64, gain: F64) -> float:
+    """Middle of the gap between scores that gives the highest accuracy, and of equally good gaps the middle one.
+
+    Args:
+        scores: `(N,)` ascending.
+        gain: `(N,)` what it brings to reject each.
+    """
+    starts = np.append(0, np.flatnonzero(np.diff(scores)) + 1)
+    levels = scores[starts]
+    middles = (levels[:-1] + levels[1:]) / 2
+    gaps = np.concatenate([[-np.inf], np.where(middles > levels[:-1], middles, levels[1:]), [np.inf]])
+    total = np.append(0.0, np.cumsum(gain))[np.append(starts, len(scores))]
+    best = np.flatnonzero(total == np.max(total))
+    return float(gaps[best[len(best) // 2]])
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -322,9 +475,162 @@ def bootstrap(
         True
     """
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.integers(count, size=count)) for _ in range(repeats)])
-    defined = values[np.isfinite(values)]
+    return _percentiles([statistic(rng.integers(count, size=count)) for _ in range(repeats)])
+
+
+def _percentiles(values: Sequence[float]) -> Interval:
+    """95 % interval of what is defined."""
+    defined = np.array(values)[np.isfinite(values)]
     if len(defined) == 0:
         return math.nan, math.nan
     low, high = np.quantile(defined, [0.025, 0.975])
     return float(low), float(high)
+
+
+def bootstrap_people(
+    scores: ArrayLike,
+    same: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    fmrs: Sequence[float] = (),
+    *,
+    repeats: int = 300,
+    seed: int = 0,
+) -> PeopleIntervals:
+    """Intervals by drawing people again with replacement: comparisons that share a person are not independent.
+
+    Equation: bootstrap over people (w = c_p for a genuine pair of p, c_p c_q for an impostor pair of p and q,
+    c ~ multinomial over P people)
+
+    A person who was drawn c times stands there c times: a pair of hers counts c times, a pair of two people as often as
+    there are copies of both. Thresholds are found again in each draw.
+
+    Args:
+        scores: `(N,)` float similarities.
+        same: `(N,)` bool, True for genuine pairs.
+        first: `(N,)` int, the person of the first images, from 0.
+        second: `(N,)` int, the person of the second images; for genuine pairs as in `first`.
+        fmrs: false match rates, each between 0 and 1, both excluded.
+        repeats: draws; one without genuine or without impostor pairs is left out.
+        seed: of the draws.
+
+    Returns:
+        The intervals; NaN where no draw has both kinds of pairs.
+
+    Raises:
+        DataError: lengths differ, a class is empty, a score is NaN or infinite, a rate is out of range, a genuine pair
+            shows two people or an impostor pair one.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> person = np.arange(100) // 2
+        >>> scores = np.append(rng.normal(2, 1, 50), rng.normal(0, 1, 50))
+        >>> first, second = np.append(np.arange(50), np.arange(50)), np.append(np.arange(50), np.roll(np.arange(50), 1))
+        >>> low, high = bootstrap_people(scores, first == second, first, second).eer
+        >>> 0 < low < high < 0.5
+        True
+    """
+    values, genuine = _checked(scores, "verification").astype(np.float64), np.asarray(same, bool)
+    draws = _People.of(genuine, first, second).draws(repeats, seed)
+    points = operating_points(values[genuine], values[~genuine], fmrs)
+    order = np.argsort(-values, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)
+    found = [_drawn(weight[order], genuine[order], ends, fmrs) for weight in draws]
+    eers, tars = [eer for eer, _ in found], zip(*(tar for _, tar in found), strict=True)
+    return PeopleIntervals(
+        tuple(None if point.tar is None else _percentiles(tar) for point, tar in zip(points, tars, strict=True)),
+        _percentiles(eers),
+    )
+
+
+def bootstrap_people_accuracy(
+    scores: ArrayLike,
+    same: ArrayLike,
+    folds: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    repeats: int = 300,
+    seed: int = 0,
+) -> Interval:
+    """95 % percentile interval of `kfold_accuracy` by drawing people again, as `bootstrap_people` does.
+
+    Args:
+        scores: `(N,)` or `(F, N)` float similarities, as `kfold_accuracy` takes them.
+        same: `(N,)` bool, True for genuine pairs.
+        folds: `(N,)` int, the fold of each pair; at least two folds.
+        first: `(N,)` int, the person of the first images, from 0.
+        second: `(N,)` int, the person of the second images; for genuine pairs as in `first`.
+        repeats: draws. A fold of which no pair was drawn is left out of the mean, a draw with fewer than two of all.
+        seed: of the draws.
+
+    Returns:
+        Lower and upper end; NaN when no draw defines it.
+
+    Raises:
+        DataError: as `kfold_accuracy` and `bootstrap_people` say.
+
+    Example:
+        >>> person, other = np.arange(100), np.roll(np.arange(100), 1)
+        >>> first, second = np.append(person, person), np.append(person, other)
+        >>> bootstrap_people_accuracy(first == second, first == second, first % 2, first, second)
+        (1.0, 1.0)
+    """
+    rows, genuine, fold, numbers = _folded(scores, same, folds)
+    orders = [np.argsort(row) for row in rows]
+
+    def accuracy(weight: F64) -> float:
+        drawn = [k for k, number in enumerate(numbers) if weight[fold == number].any()]
+        if len(drawn) < 2:
+            return math.nan
+        judged = (_judged(rows[k], genuine, fold == numbers[k], orders[k], weight)[0] for k in drawn)
+        return float(np.mean(list(judged)))
+
+    return _percentiles([accuracy(weight) for weight in _People.of(genuine, first, second).draws(repeats, seed)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _People:
+    """Who is in each pair."""
+
+    genuine: Mask
+    first: Index
+    second: Index
+
+    @staticmethod
+    def of(genuine: Mask, first: ArrayLike, second: ArrayLike) -> _People:
+        a, b = np.asarray(first), np.asarray(second)
+        if not genuine.shape == a.shape == b.shape:
+            raise DataError(f"each pair needs two people; got shapes {genuine.shape}, {a.shape} and {b.shape}.")
+        if ((a == b) != genuine).any():
+            raise DataError("a genuine pair must show one person and an impostor pair two; check the labels.")
+        _, numbers = np.unique([a, b], return_inverse=True)
+        return _People(genuine, *numbers.reshape(2, -1))
+
+    def draws(self, repeats: int, seed: int) -> Iterator[F64]:
+        """How often each pair counts, `(N,)`, in each draw."""
+        rng = np.random.default_rng(seed)
+        count = int(max(self.first.max(), self.second.max())) + 1
+        for _ in range(repeats):
+            copies = np.bincount(rng.integers(count, size=count), minlength=count)
+            yield np.where(self.genuine, copies[self.first], copies[self.first] * copies[self.second]).astype(
+                np.float64
+            )
+
+
+def _drawn(weight: F64, genuine: Mask, ends: Index, fmrs: Sequence[float]) -> tuple[float, list[float]]:
+    """EER, and TAR at each rate, of weighted pairs.
+
+    Args:
+        weight: `(N,)` in the order of falling scores.
+        genuine: `(N,)` likewise.
+        ends: the last row of each group of tied scores.
+        fmrs: R rates.
+    """
+    accepted, matches = (np.append(0.0, np.cumsum(np.where(kind, weight, 0.0))[ends]) for kind in (~genuine, genuine))
+    if not accepted[-1] or not matches[-1]:
+        return math.nan, [math.nan] * len(fmrs)
+    fmr, tar = accepted / accepted[-1], matches / matches[-1]
+    # A threshold is an impostor score, or lies just above the highest one, where FMR is still 0.
+    own = np.append(np.searchsorted(accepted, 0.0, side="right") - 1, np.flatnonzero(np.diff(accepted)) + 1)
+    return _meeting(fmr, tar), [float(tar[own[np.searchsorted(fmr[own], rate, side="right") - 1]]) for rate in fmrs]
