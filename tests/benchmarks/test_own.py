@@ -1,0 +1,105 @@
+"""The protocols for one's own folder, on embeddings that say what must come out, and on the real album."""
+
+import numpy as np
+import pytest
+
+from magface.benchmarks import own
+from magface.benchmarks.result import Result
+from magface.data import image_folder
+from magface.data.face_set import FaceSet, Held, Record
+from magface.embedder import Embedder
+from magface.errors import DataError
+from magface.geometry import cosine
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """An evaluation of given embeddings of given people."""
+
+    def evaluate(vectors, labels, seed=0) -> Result:
+        names = [f"p{label:03d}" for label in labels]
+        faces = FaceSet.of([Record(f"{i}.png", name, Held(b"")) for i, name in enumerate(names)])
+        embeddings = own.Embeddings(np.asarray(vectors, np.float32), "a network")
+        monkeypatch.setattr(own, "embed", lambda *_, **__: (faces, embeddings))
+
+        class Network:
+            fingerprint = "a network"
+
+        return own.evaluate(Network(), faces, seed=seed)
+
+    return evaluate
+
+
+def people(count, images, spread, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(count), images)
+    return rng.normal(size=(count, 64))[labels] + spread * rng.normal(size=(len(labels), 64)), labels
+
+
+def test_perfect_embeddings_are_perfect_in_every_protocol(made):
+    found = made(*people(30, 6, 0.05))
+    for name in ("verification: accuracy", "verification: TAR@FMR=0.001", "identification: rank-1"):
+        assert found[name] == 1
+    assert found["identification: TPIR@FPIR=0.1"] == found["templates: mean: TAR@FMR=0.01"] == 1
+    assert found["templates: magface+: EER"] == 0
+    assert found["templates: mean: TAR@FMR=1e-06"] is None
+    assert found.counts["genuine pairs"] == 30 * 15
+    assert found.counts["impostor pairs"] == 180 * 179 // 2 - 450
+    assert found.counts["enrolled people"] == 30
+    assert found.counts["searches"] == 2 * 150
+    assert found.counts["templates"] == 60
+
+
+def test_embeddings_without_a_person_in_them_are_chance(made):
+    rng = np.random.default_rng(1)
+    found = made(rng.normal(size=(600, 64)), np.repeat(np.arange(100), 6))
+    assert abs(found["verification: accuracy"] - 0.5) < 0.06
+    assert abs(found["verification: AUC"] - 0.5) < 0.05
+    assert found["identification: rank-1"] < 0.08
+    assert found["templates: mean: TAR@FMR=0.01"] < 0.1
+
+
+def test_the_seed_decides_what_is_drawn(made):
+    vectors, labels = people(40, 5, 1.1)
+    one, same, other = (made(vectors, labels, seed) for seed in (3, 3, 4))
+    assert one.as_dict() == same.as_dict()
+    assert one["identification: rank-1"] != other["identification: rank-1"]
+
+
+def test_ranks_and_open_set_rates_by_brute_force(made):
+    vectors, labels = people(20, 4, 1.5)
+    found = made(vectors, labels)
+    rng = np.random.default_rng(0)
+    half, shuffled = rng.permutation(20) % 2, rng.permutation(80)
+    enrolled = {label: next(i for i in shuffled if labels[i] == label) for label in range(20)}
+    probes = [i for i in range(80) if i not in enrolled.values()]
+    first, best = 0, []
+    for i in probes:
+        of = lambda h, i=i: {p: cosine(vectors[i], vectors[e]) for p, e in enrolled.items() if half[p] == h}  # noqa: E731
+        own_half, other_half = of(half[labels[i]]), of(1 - half[labels[i]])
+        first += max(own_half, key=own_half.get) == labels[i]
+        best.append(max(other_half.values()))
+    assert found["identification: rank-1"] == pytest.approx(first / len(probes))
+    note = next(m.note for m in found.measures if m.name == "identification: TPIR@FPIR=0.1")
+    threshold = float(note.split()[2].rstrip(":"))
+    assert sum(score >= threshold - 5e-5 for score in best) <= 0.1 * len(best) + 1
+
+
+def test_what_small_sets_cannot_tell_is_said(made):
+    found = made(*people(3, 2, 0.1))
+    reasons = {m.name: m.note for m in found.measures if m.value is None}
+    assert "four images" in reasons["templates: TAR"]
+    assert "at least 1,000 impostor" in reasons["verification: TAR@FMR=0.001"]
+    assert "at least 100 non-mated searches" in reasons["identification: TPIR@FPIR=0.01"]
+    assert found["verification: accuracy"] is None
+    with pytest.raises(DataError, match="two people"):
+        made(np.ones((3, 4)), [0, 0, 0])
+    with pytest.raises(DataError, match="two images"):
+        made(np.eye(3), [0, 1, 2])
+
+
+@pytest.mark.slow
+def test_occluded_faces_are_found_by_most_searches(rof, tmp_path):
+    found = own.evaluate(Embedder(threads=1), image_folder.read(rof), cache=tmp_path)
+    assert found["identification: rank-1"] > 0.84
+    assert found["templates: magface+: TAR@FMR=0.01"] > 0.97
