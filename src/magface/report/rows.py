@@ -1,0 +1,246 @@
+r"""Results of benchmarks as a table for a document: Markdown as GitHub reads it, and LaTeX with `booktabs`.
+
+Rates are in percent with two decimals, as papers print them; other numbers have four. Where the data cannot tell a
+number there is a dash, and below the table the reason.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from magface.benchmarks.result import Measure, Result
+from magface.errors import DataError
+from magface.text import printable
+
+_RATE = re.compile(r"(accuracy|TAR|FAR|FMR|FNMR|EER|AUC|TPIR|FPIR|FNIR|rank|mAP)\b", re.IGNORECASE)
+"""How the names of measures begin that are shares and are printed in percent."""
+
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~$&]")
+
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"{{{sign}}}" for sign in "[]*"},  # at the start of a row they would be options of the \\ before
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\u2212": "$-$",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Plain text, None where the data cannot tell a number, and the notes on it."""
+
+    text: str | None
+    notes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Plain text, to be escaped by a form.
+
+    Attributes:
+        head: names of the columns.
+        rows: a list of cells each; the first is the name.
+        common: what holds for all rows.
+        notes: below the table, numbered from 1.
+    """
+
+    head: list[str]
+    rows: list[list[_Cell]] = field(default_factory=list)
+    common: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> int:
+        """Number of a note; the same text is the same note."""
+        if text not in self.notes:
+            self.notes.append(text)
+        return self.notes.index(text) + 1
+
+
+def markdown(results: Mapping[str, Result], *, intervals: bool = False) -> str:
+    r"""A table with a row for each result and a column for each measure.
+
+    Args:
+        results: name of the row to result; any names, they are shown as they are.
+        intervals: whether the 95 % interval stands behind a number that has one.
+
+    Returns:
+        Lines, each with its end. A measure that a result lacks is an empty cell. What differs in protocol, and images
+        and pairs that were missing, are noted at the name of the row.
+
+    Raises:
+        DataError: there is no result.
+
+    Example:
+        >>> measures = Measure("accuracy", 0.99451), Measure("TAR@FMR=1e-06", None, note="too few pairs")
+        >>> print(markdown({"a_b": Result("lfw", "f00d", measures, {}, protocol="no flip")}), end="")
+        | model | accuracy (%) | TAR@FMR=1e-06 (%) |
+        | --- | ---: | ---: |
+        | a\_b | 99.45 | -<sup>1</sup> |
+        <BLANKLINE>
+        Benchmark: lfw
+        <BLANKLINE>
+        Protocol: no flip
+        <BLANKLINE>
+        <sup>1</sup> too few pairs
+    """
+    table = _table(results, intervals)
+    lines = [
+        _markdown_line([_markdown_text(name) for name in table.head]),
+        _markdown_line(["---", *["---:"] * (len(table.head) - 1)]),
+        *(_markdown_line([_markdown_cell(cell) for cell in row]) for row in table.rows),
+        *(f"\n{_markdown_text(text)}" for text in table.common),
+        *(f"\n<sup>{number}</sup> {_markdown_text(text)}" for number, text in enumerate(table.notes, start=1)),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def latex(results: Mapping[str, Result], *, intervals: bool = False) -> str:
+    r"""The table as `tabular`; the document needs `\usepackage{booktabs}`, and UTF-8 for names beyond ASCII.
+
+    Args:
+        results: name of the row to result; any names, they are shown as they are.
+        intervals: whether the 95 % interval stands behind a number that has one.
+
+    Returns:
+        Lines, each with its end, as `markdown` has them.
+
+    Raises:
+        DataError: there is no result.
+
+    Example:
+        >>> measures = Measure("accuracy", 0.99451), Measure("TAR@FMR=1e-06", None, note="too few pairs")
+        >>> print(latex({"a_b": Result("lfw", "f00d", measures, {}, protocol="no flip")}), end="")
+        \begin{tabular}{lrr}
+        \toprule
+        model & accuracy (\%) & TAR@FMR=1e-06 (\%) \\
+        \midrule
+        a\_b & 99.45 & --\textsuperscript{1} \\
+        \bottomrule
+        \end{tabular}
+        <BLANKLINE>
+        {\footnotesize Benchmark: lfw\par}
+        {\footnotesize Protocol: no flip\par}
+        {\footnotesize \textsuperscript{1} too few pairs\par}
+    """
+    table = _table(results, intervals)
+    below = [
+        *(_latex_text(text) for text in table.common),
+        *(rf"\textsuperscript{{{number}}} {_latex_text(text)}" for number, text in enumerate(table.notes, start=1)),
+    ]
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        r"\toprule",
+        _latex_line([_latex_text(name) for name in table.head]),
+        r"\midrule",
+        *(_latex_line([_latex_cell(cell) for cell in row]) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        *(rf"{{\footnotesize {text}\par}}" for text in below),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def markdown_row(name: str, result: Result, *, intervals: bool = False) -> str:
+    r"""One result as a line for a table that is there already; its measures are the columns, without notes.
+
+    Example:
+        >>> print(markdown_row("a|b", Result("lfw", "f00d", (Measure("EER", 0.0053), Measure("EDC r", None)), {})))
+        | a\|b | 0.53 | - |
+    """
+    return _markdown_line([_markdown_cell(cell) for cell in [_Cell(name), *_plain(result, intervals)]])
+
+
+def latex_row(name: str, result: Result, *, intervals: bool = False) -> str:
+    r"""One result as a line for a `tabular` that is there already; its measures are the columns, without notes.
+
+    Example:
+        >>> print(latex_row("a&b", Result("lfw", "f00d", (Measure("EER", 0.0053), Measure("EDC r", None)), {})))
+        a\&b & 0.53 & -- \\
+    """
+    return _latex_line([_latex_cell(cell) for cell in [_Cell(name), *_plain(result, intervals)]])
+
+
+def _table(results: Mapping[str, Result], intervals: bool) -> _Table:
+    if not results:
+        raise DataError("a table needs at least one result.")
+    names = list(dict.fromkeys(measure.name for result in results.values() for measure in result.measures))
+    benchmarks = {result.benchmark for result in results.values()}
+    protocols = {result.protocol for result in results.values()}
+    table = _Table(["model", *["benchmark"] * (len(benchmarks) > 1), *map(_heading, names)])
+    for name, result in results.items():
+        missing = [f"{count:,} {what}" for what, count in result.counts.items() if what.endswith("missing") and count]
+        about = [", ".join(missing), result.protocol if len(protocols) > 1 else ""]
+        row = [_Cell(name, tuple(table.note(text) for text in about if text))]
+        if len(benchmarks) > 1:
+            row.append(_Cell(result.benchmark))
+        found = {measure.name: measure for measure in result.measures}
+        row += [_cell(found[each], intervals, table) if each in found else _Cell("") for each in names]
+        table.rows.append(row)
+    for what, values in (("Benchmark", benchmarks), ("Protocol", protocols)):
+        table.common.extend(f"{what}: {value}" for value in values if value and len(values) == 1)
+    return table
+
+
+def _heading(measure: str) -> str:
+    return f"{measure} (%)" if _RATE.match(measure) else measure
+
+
+def _cell(measure: Measure, intervals: bool, table: _Table) -> _Cell:
+    text = _number(measure, intervals)
+    return _Cell(text, () if text else (table.note(measure.note or "the data cannot tell"),))
+
+
+def _plain(result: Result, intervals: bool) -> list[_Cell]:
+    return [_Cell(_number(measure, intervals)) for measure in result.measures]
+
+
+def _number(measure: Measure, intervals: bool) -> str | None:
+    """Value, and the interval where it is wanted; None where the data cannot tell."""
+    if measure.value is None or not math.isfinite(measure.value):
+        return None
+
+    def shown(value: float) -> str:
+        return (f"{100 * value:.2f}" if _RATE.match(measure.name) else f"{value:.4f}").replace("-", "\u2212")
+
+    if not intervals or measure.interval is None:
+        return shown(measure.value)
+    low, high = measure.interval
+    return f"{shown(measure.value)} ({shown(low)} to {shown(high)})"
+
+
+def _markdown_line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_cell(cell: _Cell) -> str:
+    text = "-" if cell.text is None else _markdown_text(cell.text)
+    numbers = ",".join(map(str, cell.notes))
+    return f"{text}<sup>{numbers}</sup>" if numbers else text
+
+
+def _markdown_text(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text))
+
+
+def _latex_line(cells: list[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+def _latex_cell(cell: _Cell) -> str:
+    text = "--" if cell.text is None else _latex_text(cell.text)
+    numbers = ",".join(map(str, cell.notes))
+    return rf"{text}\textsuperscript{{{numbers}}}" if numbers else text
+
+
+def _latex_text(text: str) -> str:
+    escaped = "".join(_LATEX.get(sign, sign) for sign in printable(text))
+    return escaped.replace("--", "-{}-").replace("--", "-{}-")
