@@ -276,6 +276,8 @@ class _Drawn:
         if accepted < len(counts):  # the scores tied with the first that is too many are too many
             accepted = int(np.searchsorted(-self._impostor, -self._impostor[accepted]))
         kept = np.flatnonzero(counts[:accepted])
-        threshold = self._impostor[kept[-1]] if len(kept) else np.nextafter(self._impostor[accepted], np.float32(2))
+        threshold = (
+            self._impostor[kept[-1]] if len(kept) else np.nextafter(self._impostor[accepted], np.float32(np.inf))
+        )
         genuine = weight[self._person]
         return float(genuine[self._genuine >= threshold].sum() / genuine.sum()) if genuine.any() else math.nan
