@@ -123,6 +123,36 @@ def test_benchmarks_that_differ_have_a_column():
     assert below == []
 
 
+def test_parts_of_a_benchmark_have_rows_of_their_own():
+    measures = (
+        Measure("mean: TAR@FMR=0.001", 0.5),
+        Measure("mean: EER", 0.25),
+        Measure("magface+: TAR@FMR=0.001", 0.75),
+        Measure("templates: magface+: rank-10", 1.0),
+        Measure("images", 2.0),
+    )
+    result = Result("ijb-c", "f00d", measures, {})
+    cells, _ = tables(rows.markdown({"a": result}))
+    assert cells == [
+        ["model", "part", "TAR@FMR=0.001 (%)", "EER (%)", "rank-10 (%)", "images"],
+        ["a", "mean", "50.00", "25.00", "", ""],
+        ["a", "magface+", "75.00", "", "", ""],
+        ["a", "templates: magface+", "", "", "100.00", ""],
+        ["a", "", "", "", "", "2.0000"],
+    ]
+    assert rows.markdown({"a": result}).splitlines()[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
+    assert rows.latex({"a": result}).startswith("\\begin{tabular}{llrrrr}\n")
+    assert rows.markdown_row("a", result).splitlines() == rows.markdown({"a": result}).splitlines()[2:6]
+    assert rows.latex_row("a", result).splitlines() == rows.latex({"a": result}).splitlines()[4:8]
+
+
+@pytest.mark.parametrize(
+    "name", ["EDC efficiency", "Spearman", "mean magnitude", "ranking", "EERIE", "std of accuracy"]
+)
+def test_what_is_no_rate_has_four_decimals(name):
+    assert "0.5000" in rows.markdown_row("a", Result("lfw", "f00d", (Measure(name, 0.5),), {}))
+
+
 def test_intervals_stand_behind_numbers_that_have_one():
     assert "| 99.45 | 0.32 | 99.17 (98.77 to 99.43) |" in rows.markdown({"a": LFW}, intervals=True)
     assert "99.17 (98.77 to 99.43) & --" in rows.latex_row("a", LFW, intervals=True)
@@ -149,7 +179,8 @@ def test_latex_is_the_same_table():
 
 
 def hostile(name):
-    return Result(name, "f00d", (Measure(name, 0.5), Measure("EER", None, note=name)), {}, protocol=name)
+    measure = name.replace(":", ";")
+    return Result(name, "f00d", (Measure(measure, 0.5), Measure("EER", None, note=name)), {}, protocol=name)
 
 
 @given(names)

@@ -15,7 +15,7 @@ from magface.benchmarks.result import Measure, Result
 from magface.errors import DataError
 from magface.text import printable
 
-_RATE = re.compile(r"(accuracy|TAR|FAR|FMR|FNMR|EER|AUC|TPIR|FPIR|FNIR|rank|mAP)\b", re.IGNORECASE)
+_RATE = re.compile(r"(accuracy|TAR|FAR|FMR|FNMR|EER|AUC|TPIR|FPIR|FNIR|rank-\d+|mAP)\b")
 """How the names of measures begin that are shares and are printed in percent."""
 
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>|~$&]")
@@ -46,13 +46,15 @@ class _Table:
     """Plain text, to be escaped by a form.
 
     Attributes:
-        head: names of the columns.
+        about: names of the columns that say what a row is.
+        measures: names of the columns of numbers.
         rows: a list of cells each; the first is the name.
         common: what holds for all rows.
         notes: below the table, numbered from 1.
     """
 
-    head: list[str]
+    about: list[str]
+    measures: list[str]
     rows: list[list[_Cell]] = field(default_factory=list)
     common: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -65,15 +67,15 @@ class _Table:
 
 
 def markdown(results: Mapping[str, Result], *, intervals: bool = False) -> str:
-    r"""A table with a row for each result and a column for each measure.
+    r"""A table with a row for each result, or each part of it, and a column for each measure.
 
     Args:
         results: name of the row to result; any names, they are shown as they are.
         intervals: whether the 95 % interval stands behind a number that has one.
 
     Returns:
-        Lines, each with its end. A measure that a result lacks is an empty cell. What differs in protocol, and images
-        and pairs that were missing, are noted at the name of the row.
+        Lines, each with its end. A measure that a result lacks is an empty cell; one called `magface+: EER` is the EER
+        in the row of the part `magface+`. Where results differ in protocol or lack images, a note at the name says so.
 
     Raises:
         DataError: there is no result.
@@ -93,8 +95,8 @@ def markdown(results: Mapping[str, Result], *, intervals: bool = False) -> str:
     """
     table = _table(results, intervals)
     lines = [
-        _markdown_line([_markdown_text(name) for name in table.head]),
-        _markdown_line(["---", *["---:"] * (len(table.head) - 1)]),
+        _markdown_line([_markdown_text(name) for name in table.about + table.measures]),
+        _markdown_line(["---"] * len(table.about) + ["---:"] * len(table.measures)),
         *(_markdown_line([_markdown_cell(cell) for cell in row]) for row in table.rows),
         *(f"\n{_markdown_text(text)}" for text in table.common),
         *(f"\n<sup>{number}</sup> {_markdown_text(text)}" for number, text in enumerate(table.notes, start=1)),
@@ -136,9 +138,9 @@ def latex(results: Mapping[str, Result], *, intervals: bool = False) -> str:
         *(rf"\textsuperscript{{{number}}} {_latex_text(text)}" for number, text in enumerate(table.notes, start=1)),
     ]
     lines = [
-        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.about)}{'r' * len(table.measures)}}}",
         r"\toprule",
-        _latex_line([_latex_text(name) for name in table.head]),
+        _latex_line([_latex_text(name) for name in table.about + table.measures]),
         r"\midrule",
         *(_latex_line([_latex_cell(cell) for cell in row]) for row in table.rows),
         r"\bottomrule",
@@ -150,44 +152,66 @@ def latex(results: Mapping[str, Result], *, intervals: bool = False) -> str:
 
 
 def markdown_row(name: str, result: Result, *, intervals: bool = False) -> str:
-    r"""One result as a line for a table that is there already; its measures are the columns, without notes.
+    r"""One result for a table that is there already: its measures are the columns, without notes.
+
+    Returns:
+        The line without its end; as many lines as the result has parts.
 
     Example:
         >>> print(markdown_row("a|b", Result("lfw", "f00d", (Measure("EER", 0.0053), Measure("EDC r", None)), {})))
         | a\|b | 0.53 | - |
     """
-    return _markdown_line([_markdown_cell(cell) for cell in [_Cell(name), *_plain(result, intervals)]])
+    rows = _table({name: result}, intervals).rows
+    return "\n".join(_markdown_line([_markdown_cell(_Cell(cell.text)) for cell in row]) for row in rows)
 
 
 def latex_row(name: str, result: Result, *, intervals: bool = False) -> str:
-    r"""One result as a line for a `tabular` that is there already; its measures are the columns, without notes.
+    r"""One result for a `tabular` that is there already: its measures are the columns, without notes.
+
+    Returns:
+        The line without its end; as many lines as the result has parts.
 
     Example:
         >>> print(latex_row("a&b", Result("lfw", "f00d", (Measure("EER", 0.0053), Measure("EDC r", None)), {})))
         a\&b & 0.53 & -- \\
     """
-    return _latex_line([_latex_cell(cell) for cell in [_Cell(name), *_plain(result, intervals)]])
+    rows = _table({name: result}, intervals).rows
+    return "\n".join(_latex_line([_latex_cell(_Cell(cell.text)) for cell in row]) for row in rows)
 
 
 def _table(results: Mapping[str, Result], intervals: bool) -> _Table:
     if not results:
         raise DataError("a table needs at least one result.")
-    names = list(dict.fromkeys(measure.name for result in results.values() for measure in result.measures))
+    names = list(dict.fromkeys(_split(measure)[1] for result in results.values() for measure in result.measures))
+    parted = any(_split(measure)[0] for result in results.values() for measure in result.measures)
     benchmarks = {result.benchmark for result in results.values()}
     protocols = {result.protocol for result in results.values()}
-    table = _Table(["model", *["benchmark"] * (len(benchmarks) > 1), *map(_heading, names)])
+    several = len(benchmarks) > 1
+    table = _Table(["model", *["benchmark"] * several, *["part"] * parted], [_heading(name) for name in names])
     for name, result in results.items():
         missing = [f"{count:,} {what}" for what, count in result.counts.items() if what.endswith("missing") and count]
-        about = [", ".join(missing), result.protocol if len(protocols) > 1 else ""]
-        row = [_Cell(name, tuple(table.note(text) for text in about if text))]
-        if len(benchmarks) > 1:
-            row.append(_Cell(result.benchmark))
-        found = {measure.name: measure for measure in result.measures}
-        row += [_cell(found[each], intervals, table) if each in found else _Cell("") for each in names]
-        table.rows.append(row)
+        remarks = [", ".join(missing), result.protocol if len(protocols) > 1 else ""]
+        first = [_Cell(name, tuple(table.note(text) for text in remarks if text)), *[_Cell(result.benchmark)] * several]
+        for part, found in _parts(result).items():
+            cells = [_cell(found[each], intervals, table) if each in found else _Cell("") for each in names]
+            table.rows.append([*first, *[_Cell(part)] * parted, *cells])
     for what, values in (("Benchmark", benchmarks), ("Protocol", protocols)):
         table.common.extend(f"{what}: {value}" for value in values if value and len(values) == 1)
     return table
+
+
+def _split(measure: Measure) -> tuple[str, str]:
+    """Part of the benchmark, empty where it has none, and name of the measure: `magface+: EER` is the EER of a part."""
+    part, _, name = measure.name.rpartition(": ")
+    return part, name
+
+
+def _parts(result: Result) -> dict[str, dict[str, Measure]]:
+    parts: dict[str, dict[str, Measure]] = {}
+    for measure in result.measures:
+        part, name = _split(measure)
+        parts.setdefault(part, {})[name] = measure
+    return parts
 
 
 def _heading(measure: str) -> str:
@@ -199,17 +223,13 @@ def _cell(measure: Measure, intervals: bool, table: _Table) -> _Cell:
     return _Cell(text, () if text else (table.note(measure.note or "the data cannot tell"),))
 
 
-def _plain(result: Result, intervals: bool) -> list[_Cell]:
-    return [_Cell(_number(measure, intervals)) for measure in result.measures]
-
-
 def _number(measure: Measure, intervals: bool) -> str | None:
     """Value, and the interval where it is wanted; None where the data cannot tell."""
     if measure.value is None or not math.isfinite(measure.value):
         return None
 
     def shown(value: float) -> str:
-        return (f"{100 * value:.2f}" if _RATE.match(measure.name) else f"{value:.4f}").replace("-", "\u2212")
+        return (f"{100 * value:.2f}" if _RATE.match(_split(measure)[1]) else f"{value:.4f}").replace("-", "\u2212")
 
     if not intervals or measure.interval is None:
         return shown(measure.value)
