@@ -12,7 +12,7 @@ from magface.benchmarks.faces import Progress, embed
 from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.scores import Scores, measures, score
 from magface.data import image_folder
-from magface.data.pairs import Pairs, read_lfw
+from magface.data.pairs import Pairs, read
 from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.metrics.verification import kfold_accuracy
@@ -61,7 +61,7 @@ def evaluate(
     Raises:
         DataError: the list or the data are missing or malformed, or no pair is left.
     """
-    listed = read_lfw(find_pairs(Path(data)) if pairs is None else pairs)
+    listed = read(find_pairs(Path(data)) if pairs is None else pairs)
     folder = image_folder.read(data).checked()
     wanted = set(listed.first + listed.second)
     folder = folder[np.array([_key(name) in wanted for name in folder.names])]
