@@ -11,7 +11,7 @@ FLOORS = (
     {"_version", "types", "geometry", "registry", "io", "threads", "text", "errors"},
     {"losses", "heads", "backbones", "metrics"},
     {"images", "align", "detect", "engines", "models", "data", "quality", "cluster", "fusion", "gallery"},
-    {"embedder", "recognizer", "benchmarks", "morphing", "fairness", "train"},
+    {"embedder", "aligner", "recognizer", "benchmarks", "morphing", "fairness", "train"},
     {"report", "export", "quantize", "cli", "viz", "serve", "__main__"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
@@ -20,7 +20,9 @@ FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 INSIDE = {
     ("heads", "losses"),
     ("recognizer", "embedder"),
+    ("recognizer", "aligner"),
     ("benchmarks", "embedder"),
+    ("benchmarks", "aligner"),
     ("train", "embedder"),
     ("train", "benchmarks"),
 }

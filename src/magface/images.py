@@ -161,33 +161,51 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 def read_ahead(
     paths: Iterable[str | os.PathLike[str]], use: Callable[[Path, U8], _Used], *, ahead: int
 ) -> Iterator[tuple[Path, _Used | str]]:
-    """Read images and make something of them in threads, while the caller works on earlier ones.
-
-    A photo takes about 7 bytes a pixel while it is decoded, so those above 25 megapixels are read one at a time, and
-    by one thread, since each keeps some of the memory that it once had.
+    """Read image files and make something of them in threads: `decode_ahead` for files.
 
     Args:
         paths: image files.
-        use: makes something of a path and its image, which it does not keep, in any thread; a `MagfaceError` is the
-            failure of its file alone.
-        ahead: files that are read or being read, and not yet taken, at most.
+        use: see `decode_ahead`.
+        ahead: likewise.
 
     Returns:
         Each path, in order, with what was made of it, or with the reason why there is nothing.
     """
+    names = (os.fspath(Path(path)) for path in paths)
+    for name, used in decode_ahead(names, _content, lambda name, image: use(Path(name), image), ahead=ahead):
+        yield Path(name), used
 
-    def attempt(path: Path) -> tuple[Path, _Used | str]:
-        name = os.fspath(path)
+
+def decode_ahead(
+    names: Iterable[str], content: Callable[[str], bytes], use: Callable[[str, U8], _Used], *, ahead: int
+) -> Iterator[tuple[str, _Used | str]]:
+    """Decode images and make something of them in threads, while the caller works on earlier ones.
+
+    A photo takes about 7 bytes a pixel while it is decoded, so those above 25 megapixels are decoded one at a time, and
+    by one thread, since each keeps some of the memory that it once had.
+
+    Args:
+        names: what messages call the images.
+        content: reads the encoded image of a name, in any thread.
+        use: makes something of a name and its image, which it does not keep, in any thread; a `MagfaceError` of either
+            is the failure of its image alone.
+        ahead: images that are read or being read, and not yet taken, at most.
+
+    Returns:
+        Each name, in order, with what was made of it, or with the reason why there is nothing.
+    """
+
+    def attempt(name: str) -> tuple[str, _Used | str]:
         try:
-            content = _content(name)
-            if _pixels(content, name) > _LARGE:
-                return path, alone.submit(lambda: use(path, decode(content, name=name))).result()
-            return path, use(path, decode(content, name=name))
+            encoded = content(name)
+            if _pixels(encoded, name) > _LARGE:
+                return name, alone.submit(lambda: use(name, decode(encoded, name=name))).result()
+            return name, use(name, decode(encoded, name=name))
         except MagfaceError as error:
-            return path, str(error)
+            return name, str(error)
 
     with ThreadPoolExecutor(1) as alone:
-        yield from prefetch(attempt, map(Path, paths), workers=_READERS, limit=ahead)
+        yield from prefetch(attempt, names, workers=_READERS, limit=ahead)
 
 
 def _pixels(content: bytes, name: str) -> int:

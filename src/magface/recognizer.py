@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -14,8 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from magface import align, detect, geometry, images
-from magface.detect import Detector, YuNet
+from magface import align, geometry, images
+from magface.aligner import Finder
+from magface.detect import Detector
 from magface.embedder import Embedder
 from magface.engines import EngineName
 from magface.errors import ImageError, NoFaceError
@@ -132,9 +131,8 @@ class Recognizer:
         self, model: PathLike | None = None, detector: Detector | PathLike | None = None, engine: EngineName = "auto"
     ) -> None:
         self.embedder = Embedder(None if model is None else Path(model), engine=engine)
-        self.detector = _detector(detector)
-        # What others wrote may not bear several threads.
-        self._turn = nullcontext() if isinstance(self.detector, YuNet) else threading.Lock()
+        self._finder = Finder(detector)
+        self.detector = self._finder.detector
 
     @property
     def card(self) -> Card:
@@ -210,10 +208,8 @@ class Recognizer:
 
     def _cuts(self, image: U8) -> list[_Cut]:
         """Cuts of the faces of a photo, from left to right."""
-        with self._turn:
-            [faces] = self.detector.detect([image])
-        ordered = sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))
-        return [_Cut(face, align.crop(image, face.landmarks), portrait(image, face)) for face in ordered]
+        faces = self._finder.faces(image)
+        return [_Cut(face, align.crop(image, face.landmarks), portrait(image, face)) for face in faces]
 
 
 @dataclass(slots=True, eq=False)
@@ -250,12 +246,6 @@ def _crops(drafts: Iterable[_Draft], pending: deque[_Draft]) -> Iterator[U8]:
     for draft in drafts:
         pending.append(draft)
         yield from [cut.crop for cut in draft.cuts]
-
-
-def _detector(detector: Detector | PathLike | None) -> Detector:
-    if detector is None:
-        return detect.load()
-    return detect.load(Path(detector)) if isinstance(detector, str | os.PathLike) else detector
 
 
 def _checked(image: U8) -> U8:
