@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from magface.cli import options
 from magface.errors import MagfaceError, interrupted
 
-COMMANDS = ("analyze", "embed", "verify", "quality", "train", "finetune", "evaluate", "export", "import")
+COMMANDS = ("analyze", "embed", "verify", "quality", "train", "finetune", "evaluate", "export", "import", "data")
 TRAINING = ("torch", "onnxscript", "tensorboardX")
 """What the extra `train` brings."""
 
@@ -45,12 +45,16 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        function = getattr(importlib.import_module(f"magface.cli.{name}"), name)
-        text = (inspect.getdoc(function) or "").replace(
-            r"\b", "\b"
-        )  # docstrings are raw; click wants the control character
-        one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name, help=text)(function)
+        module = importlib.import_module(f"magface.cli.{name}")
+        found = getattr(module, name)
+        one = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+        if isinstance(found, tuple):  # a group is the functions of its commands
+            one.callback(help=inspect.getdoc(module))(lambda: None)
+        for function in found if isinstance(found, tuple) else (found,):
+            text = (inspect.getdoc(function) or "").replace(
+                r"\b", "\b"
+            )  # docstrings are raw; click wants the control character
+            one.command(cmd_name if function is found else function.__name__, help=text)(function)
         return typer.main.get_command(one)
 
 
