@@ -53,8 +53,8 @@ def script(first, second, same, distance, remove_mean):
 
 
 def compared(name, first, second, folds, rejected=None):
-    out = np.zeros(len(first), bool) if rejected is None else rejected
-    return PROTOCOLS[name].compare(first, second, folds, out)
+    rows, out = np.arange(len(first)), np.zeros(len(first), bool) if rejected is None else rejected
+    return PROTOCOLS[name].compare(np.concatenate([first, second]), rows, rows + len(first), folds, out)
 
 
 @settings(max_examples=10)
@@ -143,12 +143,30 @@ def test_an_embedding_without_direction_is_no_nan():
         assert np.isfinite(compared(name, first, second, [0, 0, 1, 1]).judged).all()
 
 
+def test_embeddings_of_several_pairs_weight_the_mean_as_often():
+    first, second, _ = embedded(3, pairs=8)
+    vectors, a, b = np.concatenate([first, second]), np.array([0, 0, 0, 3, 4, 5]), np.array([8, 9, 3, 11, 12, 8])
+    folds = np.arange(6) % 2
+    found = PROTOCOLS["magface-official"].compare(vectors, a, b, folds, np.zeros(6, bool))
+    np.testing.assert_allclose(found.judged, compared("magface-official", vectors[a], vectors[b], folds).judged)
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_shapes_that_do_not_fit_are_refused(name):
+def test_blocks_make_no_difference(name, monkeypatch):
+    first, second, same = embedded(4)
+    folds = contiguous(len(same))
+    whole = compared(name, first, second, folds)
+    monkeypatch.setattr(protocols, "_BLOCK", 7)
+    np.testing.assert_allclose(compared(name, first, second, folds).judged, whole.judged)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("wrong", range(5))
+def test_shapes_that_do_not_fit_are_refused(name, wrong):
+    arguments = [np.ones((3, 2)), [0, 1, 2], [1, 2, 0], [0, 1, 1], [False] * 3]
+    arguments[wrong] = arguments[wrong][0]
     with pytest.raises(DataError, match="two embeddings"):
-        compared(name, np.ones((3, 2)), np.ones((3, 4)), [0, 1, 1])
-    with pytest.raises(DataError, match="two embeddings"):
-        compared(name, np.ones((3, 2)), np.ones((3, 2)), [0, 1, 1], np.zeros(2, bool))
+        PROTOCOLS[name].compare(*arguments)
 
 
 def test_one_fold_is_not_enough():

@@ -19,8 +19,10 @@ from magface.metrics.verification import FoldAccuracy, kfold_accuracy
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Index = NDArray[np.integer]
 GRID: F64 = np.arange(0, 4, 0.01)
 """Thresholds that both scripts try, on whatever distance they use."""
+_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,14 +75,13 @@ class Protocol:
     """One way to compare.
 
     Attributes:
-        compare: takes raw embeddings of first and second images `(N, D)`, the fold of each pair `(N,)` int, and which
-            pairs are rejected untested `(N,)` bool; gives `Compared`.
+        compare: `single`, `insightface` or `magface_official`.
         flip: whether the embedding of an image is the sum of those of the image and of the mirrored image.
         contiguous: whether folds are tenths of the pairs in their order, whatever folds a list names.
         text: says it in one sentence.
     """
 
-    compare: Callable[[ArrayLike, ArrayLike, ArrayLike, ArrayLike], Compared]
+    compare: Callable[[ArrayLike, ArrayLike, ArrayLike, ArrayLike, ArrayLike], Compared]
     flip: bool
     contiguous: bool
     text: str
@@ -96,12 +97,13 @@ def contiguous(count: int, folds: int = 10) -> NDArray[np.int64]:
     return np.repeat(np.arange(folds), [len(part) for part in np.array_split(np.arange(count), folds)])
 
 
-def single(first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike) -> Compared:
+def single(vectors: ArrayLike, first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike) -> Compared:
     """Cosine of one view of each image.
 
     Args:
-        first: `(N, D)` float, raw embeddings.
-        second: `(N, D)` float, raw embeddings.
+        vectors: `(M, D)` float, raw embeddings.
+        first: `(N,)` int, rows of `vectors`.
+        second: `(N,)` int, rows of `vectors`.
         folds: `(N,)` int, of no effect on the scores.
         rejected: `(N,)` bool, pairs that are rejected whatever their embeddings: their similarity is -1.
 
@@ -112,15 +114,17 @@ def single(first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: Arra
         DataError: shapes differ.
 
     Example:
-        >>> single([[3.0, 4.0]], [[0.0, 2.0]], [0], [False]).similarity
-        array([0.8])
+        >>> single([[3.0, 4.0], [0.0, 2.0]], [0, 0], [1, 0], [0, 1], [False, True]).similarity
+        array([ 0.8, -1. ])
     """
-    a, b, out = _checked(first, second, rejected)
-    similarity = np.where(out, -1.0, cosine(a, b))
+    pairs = _Pairs.of(vectors, first, second, folds, rejected)
+    similarity = pairs.compare(cosine, -1.0)
     return Compared(similarity, similarity, on_grid=False)
 
 
-def insightface(first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike) -> Compared:
+def insightface(
+    vectors: ArrayLike, first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike
+) -> Compared:
     """Squared Euclidean distance of directions; embeddings are sums over the image and the mirrored image.
 
     Equation: insightface verification (d = |x / |x| - y / |y||^2, x = f(image) + f(mirrored image))
@@ -128,8 +132,9 @@ def insightface(first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected:
     Source: `eval/verification.py` of arcface_torch
 
     Args:
-        first: `(N, D)` float, summed raw embeddings.
-        second: `(N, D)` float, summed raw embeddings.
+        vectors: `(M, D)` float, summed raw embeddings.
+        first: `(N,)` int, rows of `vectors`.
+        second: `(N,)` int, rows of `vectors`.
         folds: `(N,)` int, of no effect on the scores.
         rejected: `(N,)` bool, pairs that are rejected whatever their embeddings: similarity -1, distance 4.
 
@@ -140,15 +145,17 @@ def insightface(first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected:
         DataError: shapes differ.
 
     Example:
-        >>> insightface([[3.0, 4.0]], [[0.0, 2.0]], [0], [False]).judged.round(6)
-        array([-0.4])
+        >>> insightface([[3.0, 4.0], [0.0, 2.0]], [0, 0], [1, 0], [0, 1], [False, True]).judged.round(6)
+        array([-0.4, -4. ])
     """
-    a, b, out = _checked(first, second, rejected)
-    distance = np.sum((direction(a) - direction(b)) ** 2, axis=1)
-    return Compared(np.where(out, -1.0, cosine(a, b)), -np.where(out, 4.0, distance), on_grid=True)
+    pairs = _Pairs.of(vectors, first, second, folds, rejected)
+    judged = pairs.compare(lambda a, b: -np.sum((direction(a) - direction(b)) ** 2, axis=1), -4.0)
+    return Compared(pairs.compare(cosine, -1.0), judged, on_grid=True)
 
 
-def magface_official(first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike) -> Compared:
+def magface_official(
+    vectors: ArrayLike, first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike
+) -> Compared:
     """Angle between raw embeddings from which the mean of all other folds was taken.
 
     Equation: MagFace verification (d = arccos(cos(x - m, y - m)) / pi, m = mean of the raw embeddings of both sides
@@ -160,8 +167,10 @@ def magface_official(first: ArrayLike, second: ArrayLike, folds: ArrayLike, reje
     which the script does not give, are therefore those of the cosine without a mean.
 
     Args:
-        first: `(N, D)` float, raw embeddings of one view; their magnitudes weight the mean.
-        second: `(N, D)` float, likewise.
+        vectors: `(M, D)` float, raw embeddings of one view; their magnitudes weight the mean, and so does how often a
+            pair names them.
+        first: `(N,)` int, rows of `vectors`.
+        second: `(N,)` int, rows of `vectors`.
         folds: `(N,)` int, the fold of each pair; at least two folds.
         rejected: `(N,)` bool, pairs that are rejected whatever their embeddings, and that count for no mean: similarity
             -1, distance 1.
@@ -173,20 +182,19 @@ def magface_official(first: ArrayLike, second: ArrayLike, folds: ArrayLike, reje
         DataError: shapes differ, or there are fewer than two folds.
 
     Example:
-        >>> magface_official([[2.0, 0.0], [1.0, 0.0]], [[0.0, 2.0], [0.0, 1.0]], [0, 1], [False] * 2).judged.round(6)
+        >>> vectors = [[2.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 1.0]]
+        >>> magface_official(vectors, [0, 2], [1, 3], [0, 1], [False, False]).judged.round(6)
         array([[-0.704833, -1.      ],
                [-1.      , -0.5     ]])
     """
-    a, b, out = _checked(first, second, rejected)
-    fold = np.asarray(folds)
+    pairs = _Pairs.of(vectors, first, second, folds, rejected)
 
-    def score(k: int) -> F64:
-        others = (fold != k) & ~out
-        mean = (a[others].sum(axis=0) + b[others].sum(axis=0)) / max(2 * int(others.sum()), 1)
-        return -np.where(out, 1.0, angle(a - mean, b - mean) / math.pi)
+    def judged(k: int) -> F64:
+        mean = pairs.mean(pairs.fold != k)
+        return pairs.compare(lambda a, b: -angle(a - mean, b - mean) / math.pi, -1.0)
 
-    judged = np.stack([score(k) for k in _folds(fold, len(a))])
-    return Compared(np.where(out, -1.0, cosine(a, b)), judged, on_grid=True)
+    numbers = _folds(pairs.fold, len(pairs.fold))
+    return Compared(pairs.compare(cosine, -1.0), np.stack([judged(k) for k in numbers]), on_grid=True)
 
 
 PROTOCOLS = {
@@ -207,11 +215,47 @@ PROTOCOLS = {
 """By the name that results carry."""
 
 
-def _checked(first: ArrayLike, second: ArrayLike, rejected: ArrayLike) -> tuple[F64, F64, Mask]:
-    a, b, out = np.asarray(first, np.float64), np.asarray(second, np.float64), np.asarray(rejected, bool)
-    if a.ndim != 2 or a.shape != b.shape or out.shape != a.shape[:1]:
-        raise DataError(f"each pair needs two embeddings of one size; got shapes {a.shape}, {b.shape}, {out.shape}.")
-    return a, b, out
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pairs:
+    """Pairs of rows of embeddings; those rejected are not looked at."""
+
+    vectors: NDArray[np.floating]
+    first: Index
+    second: Index
+    fold: Index
+    rejected: Mask
+
+    @staticmethod
+    def of(vectors: ArrayLike, first: ArrayLike, second: ArrayLike, folds: ArrayLike, rejected: ArrayLike) -> _Pairs:
+        found = (
+            np.asarray(vectors),
+            np.asarray(first),
+            np.asarray(second),
+            np.asarray(folds),
+            np.asarray(rejected, bool),
+        )
+        if found[0].ndim != 2 or found[1].ndim != 1 or len({column.shape for column in found[1:]}) > 1:
+            shapes = ", ".join(str(column.shape) for column in found)
+            raise DataError(f"each pair needs two embeddings, a fold and whether it is rejected; got shapes {shapes}.")
+        return _Pairs(*found)
+
+    def compare(self, score: Callable[[F64, F64], NDArray[np.floating]], rejected: float) -> F64:
+        """Scores `(N,)` in float64, in blocks of bounded memory."""
+        scores = np.full(len(self.first), rejected)
+        kept = np.flatnonzero(~self.rejected)
+        for start in range(0, len(kept), _BLOCK):
+            rows = kept[start : start + _BLOCK]
+            a, b = (self.vectors[side[rows]].astype(np.float64) for side in (self.first, self.second))
+            scores[rows] = score(a, b)
+        return scores
+
+    def mean(self, chosen: Mask) -> F64:
+        """Mean embedding `(D,)` of both sides of the pairs chosen."""
+        kept = chosen & ~self.rejected
+        named = np.bincount(np.append(self.first[kept], self.second[kept]), minlength=len(self.vectors)).astype(float)
+        blocks = (slice(start, start + _BLOCK) for start in range(0, len(self.vectors), _BLOCK))
+        total = sum((named[block] @ self.vectors[block].astype(np.float64) for block in blocks), np.zeros(1))
+        return np.asarray(total / max(named.sum(), 1.0))
 
 
 def _folds(fold: NDArray[np.integer], count: int) -> NDArray[np.integer]:
