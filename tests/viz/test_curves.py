@@ -155,12 +155,12 @@ def test_legend_says_what_is_behind_each_curve_where_that_differs(five):
     assert texts(roc(five))[:5] == list(five)
     assert roc(five).legends[0].get_title().get_text() == "200 genuine, 300 impostor pairs"
     both = {"a": five["model 1"], "b": curve_of([1.0], [0.0])}
-    assert texts(roc(both))[:2] == ["a: 200 genuine, 300 impostor pairs", "b: 1 genuine, 1 impostor pairs"]
+    assert texts(roc(both))[:2] == ["a: 200 genuine, 300 impostor", "b: 1 genuine, 1 impostor"]
     assert roc(both).legends[0].get_title().get_text() == ""
 
 
 def test_lines_differ_in_colour_and_dashes(five):
-    looks = [style.line(number) for number in range(style.LINES)]
+    looks = [style.line(number, PAGE) for number in range(style.LINES)]
     assert len({(look["color"], str(look["linestyle"])) for look in looks}) == style.LINES
     lines = solid(roc(five))
     assert len({line.get_color() for line in lines}) == 5

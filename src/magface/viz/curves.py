@@ -80,19 +80,19 @@ def roc(curves: Mapping[str, Curve], title: str = "", size: Size = PAGE) -> Figu
         lines, lowest, finest = [], 1.0, min(1 / curve.impostor for curve in curves.values())
         for number, curve in enumerate(curves.values()):
             fmr, tar = _measurable(curve)
-            lines += _steps(on, fmr, tar, number)
+            lines += _steps(on, fmr, tar, number, size)
             lowest = min(lowest, tar[0])
             equal = _equal_error(curve)
             if equal >= fmr[0]:
-                _mark(on, equal, 1 - equal, number)
+                _mark(on, equal, 1 - equal, number, size)
         on.set(xscale="log", xlim=(_decade_below(finest), 1))
         _true_rates(on, lowest)
         on.xaxis.set_major_locator(LogLocator(numticks=12))
         on.xaxis.set_minor_locator(NullLocator())
         levels = np.geomspace(on.get_xlim()[0], 1, 400)
         style.name_axes(on, "False match rate", "True accept rate (%)", size)
-        others = [_equal_errors(on, levels, 1 - levels), _shade(on, finest)]
-        _legend(figure, [*map(style.shown, curves)], _comparisons(curves), lines, others, size)
+        others = [_equal_errors(on, levels, 1 - levels, size), _shade(on, finest)]
+        _legend(figure, [*map(style.shown, curves)], _pairs(curves), " pairs", lines, others, size)
     return figure
 
 
@@ -128,19 +128,19 @@ def det(curves: Mapping[str, Curve], title: str = "", size: Size = PAGE) -> Figu
         for number, (name, curve) in enumerate(curves.items()):
             fmr, fnmr = _errors(curve)
             names.append(style.shown(name) + " (no error to draw)" * (len(fmr) == 0))
-            lines += _steps(on, fmr, fnmr, number)
+            lines += _steps(on, fmr, fnmr, number, size)
             highest = max([highest, *fnmr])
             equal = _equal_error(curve)
             if equal >= max(1 / curve.impostor, 1 / curve.genuine):
-                _mark(on, equal, equal, number)
+                _mark(on, equal, equal, number, size)
                 worst = max(worst, equal)
         _normal_deviate(on, "x", _decade_below(finest[0]), worst, size)
         _normal_deviate(on, "y", _decade_below(finest[1]), highest, size)
         (left, right), (bottom, top) = on.get_xlim(), on.get_ylim()
         levels = np.geomspace(max(left, bottom), min(right, top), 400)
         style.name_axes(on, "False match rate (%)", "False non-match rate (%)", size)
-        others = [_equal_errors(on, levels, levels), _shade(on, *finest)]
-        _legend(figure, names, _comparisons(curves), lines, others, size)
+        others = [_equal_errors(on, levels, levels, size), _shade(on, *finest)]
+        _legend(figure, names, _pairs(curves), " pairs", lines, others, size)
     return figure
 
 
@@ -170,7 +170,7 @@ def cmc(curves: Mapping[str, Cmc], title: str = "", size: Size = PAGE) -> Figure
         for number, curve in enumerate(curves.values()):
             ranks = np.arange(1, len(curve.rate) + 1)
             points = "o" if deepest <= _FEW_RANKS else ""
-            lines += on.plot(ranks, curve.rate, marker=points, markersize=0.4 * size.font, **style.line(number))
+            lines += on.plot(ranks, curve.rate, marker=points, **style.line(number, size))
         if deepest > _FEW_RANKS:
             on.set_xscale("log")
             on.xaxis.set_major_formatter(FuncFormatter(lambda rank, _: f"{rank:,.0f}"))
@@ -180,7 +180,7 @@ def cmc(curves: Mapping[str, Cmc], title: str = "", size: Size = PAGE) -> Figure
         _true_rates(on, min(curve.rate[0] for curve in curves.values()))
         style.name_axes(on, "Rank", "Identification rate (%)", size)
         searches = [f"{curve.probes:,} probes, gallery of {curve.gallery:,}" for curve in curves.values()]
-        _legend(figure, [*map(style.shown, curves)], searches, lines, [], size)
+        _legend(figure, [*map(style.shown, curves)], searches, "", lines, [], size)
     return figure
 
 
@@ -237,18 +237,18 @@ def _equal_error(curve: Curve) -> float:
     return float(np.interp(0.0, excess[max(after - 1, 0) : after + 1], fmr[max(after - 1, 0) : after + 1]))
 
 
-def _steps(on: Axes, x: F64, y: F64, number: int) -> list[Line2D]:
-    return on.plot(x, y, drawstyle="steps-post", linewidth=1.6, **style.line(number))
+def _steps(on: Axes, x: F64, y: F64, number: int, size: Size) -> list[Line2D]:
+    return on.plot(x, y, drawstyle="steps-post", **style.line(number, size))
 
 
-def _mark(on: Axes, x: float, y: float, number: int) -> None:
-    color = style.line(number)["color"]
-    on.plot(x, y, "o", markersize=5, markerfacecolor="white", markeredgecolor=color, zorder=3)
+def _mark(on: Axes, x: float, y: float, number: int, size: Size) -> None:
+    on.plot(x, y, marker="o", markerfacecolor="white", zorder=3, **style.line(number, size))
 
 
-def _equal_errors(on: Axes, x: F64, y: F64) -> tuple[Artist, str]:
-    on.plot(x, y, color=style.SOFT, linewidth=0.8, linestyle=":", zorder=1)
-    sample = Line2D([], [], color=style.SOFT, linewidth=0.8, linestyle=":", marker="o", markerfacecolor="white")
+def _equal_errors(on: Axes, x: F64, y: F64, size: Size) -> tuple[Artist, str]:
+    dots: dict[str, Any] = {"color": style.SOFT, "linewidth": 0.1 * size.font, "linestyle": ":"}
+    on.plot(x, y, zorder=1, **dots)
+    sample = Line2D([], [], marker="o", markersize=0.5 * size.font, markerfacecolor="white", **dots)
     return sample, "equal error rate, FMR = FNMR"
 
 
@@ -313,19 +313,20 @@ def _percent(rate: float) -> str:
     return f"{100 * rate:.3g}" if rate >= 1e-5 else f"$10^{{{round(math.log10(100 * rate))}}}$"
 
 
-def _comparisons(curves: Mapping[str, Curve]) -> list[str]:
-    return [f"{curve.genuine:,} genuine, {curve.impostor:,} impostor pairs" for curve in curves.values()]
+def _pairs(curves: Mapping[str, Curve]) -> list[str]:
+    return [f"{curve.genuine:,} genuine, {curve.impostor:,} impostor" for curve in curves.values()]
 
 
 def _legend(
     figure: Figure,
     names: Sequence[str],
     counts: Sequence[str],
+    unit: str,
     lines: Sequence[Artist],
     others: list[tuple[Artist, str]],
     size: Size,
 ) -> None:
-    """Name the curves, with what is behind each of them, or once what is behind all."""
+    """Name the curves, with what is behind each of them, or once and with its unit what is behind all."""
     alike = len(set(counts)) == 1
     texts = names if alike else [f"{name}: {count}" for name, count in zip(names, counts, strict=True)]
-    style.legend(figure, [*zip(lines, texts, strict=True), *others], counts[0] if alike else "", size)
+    style.legend(figure, [*zip(lines, texts, strict=True), *others], f"{counts[0]}{unit}" if alike else "", size)

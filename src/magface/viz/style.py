@@ -70,10 +70,15 @@ def look() -> Iterator[None]:
         yield
 
 
-def line(number: int) -> dict[str, Any]:
-    """Colour and dashes of line `number`, from 0; the first `LINES` differ from each other."""
+def line(number: int, size: Size) -> dict[str, Any]:
+    """Look of line `number`, from 0; the first `LINES` differ from each other in colour or dashes."""
     turn = number // len(COLORS)
-    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[(number + turn) % len(DASHES)]}
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": DASHES[(number + turn) % len(DASHES)],
+        "linewidth": 0.15 * size.font,
+        "markersize": 0.5 * size.font,
+    }
 
 
 def shown(name: str) -> str:
