@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from magface.models.card import Card
     from magface.quality.calibration import percentile, score
     from magface.recognizer import Photo, RecognizedFace, Recognizer, Verification
-    from magface.report import analyze
+    from magface.report.analysis import analyze
     from magface.types import Embeddings, Face
 
 __all__ = [
@@ -59,7 +59,7 @@ _HOMES = {
     "models.card": ["Card"],
     "quality.calibration": ["score", "percentile"],
     "recognizer": ["Recognizer", "RecognizedFace", "Photo", "Verification"],
-    "report": ["analyze"],
+    "report.analysis": ["analyze"],
     "types": ["Embeddings", "Face"],
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -15,7 +15,7 @@ from magface.cli import options, reading
 
 if TYPE_CHECKING:
     from magface.recognizer import Photo
-    from magface.report import Analysis
+    from magface.report.analysis import Analysis
 
 
 def analyze(

@@ -1,7 +1,1 @@
-"""The main job: a folder of photos becomes a table of faces, people and a report to look at."""
-
-from __future__ import annotations
-
-from magface.report.analysis import Analysis, analyze
-
-__all__ = ["Analysis", "analyze"]
+"""What leaves the program for people to read: the report on a folder of photos, and tables of results."""
