@@ -44,10 +44,10 @@ def direction(x: Array) -> Array:
         array([[0.6, 0.8],
                [0. , 0. ]])
     """
-    peak = np.max(np.abs(x), axis=-1, keepdims=True)
-    scaled = np.divide(x, peak, out=np.zeros_like(x), where=peak != 0)
+    peak = np.maximum(np.max(x, axis=-1, keepdims=True), -np.min(x, axis=-1, keepdims=True))
+    scaled = x / np.where(peak == 0, 1, peak)
     length = np.linalg.norm(scaled, axis=-1, keepdims=True)
-    return np.divide(scaled, length, out=np.zeros_like(x), where=length != 0)
+    return scaled / np.where(length == 0, 1, length)
 
 
 def cosine(x: Array, y: Array) -> Array:
