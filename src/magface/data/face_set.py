@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from magface.types import U8
 SIDE = 112
 READERS = min(os.cpu_count() or 1, 8)
 _AHEAD = 128
+_MAX_BYTES = 1 << 31
 
 
 class Place(Protocol):
@@ -46,9 +49,15 @@ class Stretch:
 
     def read(self) -> bytes:
         """See `Place`."""
+        status = self.file.stat()
+        size = status.st_size if self.size < 0 else self.size
+        if not stat.S_ISREG(status.st_mode) or size >= _MAX_BYTES:  # a pipe waits, a device never ends
+            raise OSError(errno.EINVAL, "it is a folder, pipe or device, or larger than 2 GB", str(self.file))
+        if self.offset + size > status.st_size:
+            raise DataError(f"{self.file} has become shorter; get it again, then open it again.")
         with self.file.open("rb") as stream:
             stream.seek(self.offset)
-            return stream.read(self.size)
+            return stream.read(size)
 
 
 @dataclass(frozen=True, slots=True)

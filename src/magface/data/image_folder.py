@@ -2,45 +2,90 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from magface import images
+from magface.data import table as tables
+from magface.data import tar, writing
 from magface.data.face_set import FaceSet, Place, Record, Stretch
 from magface.errors import DataError
+
+TABLE = "faces.tsv"
+"""What `write` leaves in the folder."""
 
 
 def read(root: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> FaceSet:
     """Find the images, in the order of their names `person/file.jpg`; none is opened.
 
     Args:
-        root: the folder, or a `.tar` of it (uncompressed).
+        root: the folder, or a `.tar` of it (uncompressed). Where the folder holds a table `faces.tsv` with a column `name`, as
+            `write` leaves it there, names, people and what else is known come from that; images it lacks count too.
         table: tab-separated file with a heading: `path`, and optionally `identity`, `source` and `suspect` (0 or 1);
             only the images it names are taken, and `identity` goes before the name of the sub-folder.
 
     Raises:
         DataError: there is no such folder, archive or table, or no image in it.
     """
-    found = dict(sorted(_find(Path(root))))
-    rows = _read_table(Path(table)) if table is not None else {name: {} for name in found}
+    root = Path(root)
+    found = {name: Record(name, str(PurePosixPath(name).parent), place) for name, place in sorted(_find(root))}
+    rows = tables.read(table) if table is not None else _own(root)
     missing = [(name, f"{name} is in the table but not in the data; copy it there.") for name in rows.keys() - found]
     records = [
-        Record(
-            name,
-            rows[name].get("identity") or str(PurePosixPath(name).parent),
-            place,
-            rows[name].get("source", ""),
-            rows[name].get("suspect", "0") == "1",
-        )
-        for name, place in found.items()
-        if name in rows
+        tables.described(record, rows[path]) if path in rows else record
+        for path, record in found.items()
+        if path in rows or table is None
     ]
     if not records:
         raise DataError(f"{root} holds no image; it needs one sub-folder of images for each person.")
     return FaceSet.of(records, missing)
+
+
+def write(
+    folder: str | os.PathLike[str],
+    faces: FaceSet,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[tuple[str, str], ...]:
+    """Write a sub-folder of images for each person, bit for bit, and a table `faces.tsv` of all that is known.
+
+    Names that a system would not take, or that lead elsewhere, are changed; the table keeps them. A writer that was
+    stopped goes on in its folder: files that are there and right are left as they are.
+
+    Args:
+        folder: missing or empty, or what a stopped writer of the same set left.
+        faces: the set.
+        progress: called as images are written.
+
+    Returns:
+        Name and reason of every image that cannot be read and was left out.
+
+    Raises:
+        DataError: the folder holds something else, or no image can be read.
+        OSError: a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from magface.data.face_set import Held
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(Path(folder, "faces"), FaceSet.of([Record("7", "../Ann", Held(b"GIF8"))]))
+        ...     faces = read(Path(folder, "faces"))
+        ...     sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.*")), faces.people
+        ()
+        (['faces/_Ann/7.gif', 'faces/faces.tsv'], ('../Ann',))
+    """
+    failures: writing.Failures = []
+    with writing.unfinished(folder, "folder", faces) as place:
+        rows = list(writing.images_in(place, faces, writing.Layout(taken=TABLE), failures, progress))
+        tables.write(place / TABLE, rows)
+    return tuple(failures)
+
+
+def _own(root: Path) -> dict[str, dict[str, str]]:
+    """What a writer's own table says."""
+    path = root / TABLE
+    rows = tables.read(path) if path.is_file() else {}
+    return {name: row for name, row in rows.items() if "name" in row}
 
 
 def _find(root: Path) -> Iterator[tuple[str, Place]]:
@@ -50,14 +95,10 @@ def _find(root: Path) -> Iterator[tuple[str, Place]]:
             if _is_image(name) and path.is_file():
                 yield name, Stretch(path)
     elif root.is_file():
-        try:
-            with tarfile.open(root, "r:") as archive:
-                for member in archive:
-                    name = PurePosixPath(member.name).as_posix()
-                    if _is_image(name) and member.isreg():
-                        yield name, Stretch(root, member.offset_data, member.size)
-        except tarfile.TarError as error:
-            raise DataError(f"{root} is neither a folder nor an uncompressed .tar archive.") from error
+        for member in tar.members(root):
+            name = PurePosixPath(member.name).as_posix()
+            if _is_image(name):
+                yield name, Stretch(root, member.offset, member.size)
     else:
         raise DataError(f"{root} does not exist; name a folder of people, or a .tar of it.")
 
@@ -66,14 +107,3 @@ def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") for part in path.parts)
     return path.suffix.lower() in images.EXTENSIONS and len(path.parts) > 1 and not hidden
-
-
-def _read_table(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}.") from error
-    if not rows or "path" not in rows[0]:
-        raise DataError(f"{path} needs a heading with a column `path`, and a line for each image.")
-    return {row["path"]: row for row in rows}

@@ -1,0 +1,59 @@
+"""Tables of what is known of images: tab-separated, a line each, under a heading."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from magface import io
+from magface.data.face_set import Record
+from magface.errors import DataError
+
+TITLES = ("path", "identity", "source", "suspect", "name")
+"""`path` is where the image lies and `name` what the set calls it, which a file may be unable to."""
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """Read a table; of the `TITLES`, only `path` has to be there.
+
+    Returns:
+        What the table says of each path.
+
+    Raises:
+        DataError: it cannot be read, has no column `path` or no line.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.") from error
+    if not rows or "path" not in rows[0]:
+        raise DataError(f"{path} needs a heading with a column `path`, and a line for each image.")
+    wanted = [title for title in TITLES if title in rows[0]]
+    return {row["path"]: {title: row[title] for title in wanted if row[title] is not None} for row in rows}
+
+
+def write(path: str | os.PathLike[str], rows: Iterable[tuple[str, Record]]) -> None:
+    """Write where each image lies, and what is known of it."""
+    with io.atomic_path(path) as temporary:
+        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            table = csv.writer(file, delimiter="\t", lineterminator="\n")
+            table.writerow(TITLES)
+            for place, record in rows:
+                table.writerow([place, record.person, record.source, int(record.suspect), record.name])
+
+
+def described(record: Record, row: Mapping[str, str]) -> Record:
+    """A record with what a line of a table says of it.
+
+    An empty `identity` leaves what the set says; in a table with a column `name`, as `write` makes them, nobody knows.
+    """
+    return Record(
+        row.get("name") or record.name,
+        row.get("identity", record.person) if "name" in row else row.get("identity") or record.person,
+        record.place,
+        row.get("source", record.source),
+        row["suspect"] == "1" if "suspect" in row else record.suspect,
+    )
