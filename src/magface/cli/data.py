@@ -6,13 +6,19 @@ Example: magface data convert train.rec crops
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from magface.cli import options
+from magface.errors import DataError
+
+if TYPE_CHECKING:
+    from magface.data.face_set import FaceSet
+    from magface.data.pairs import Pairs
 
 
 class Form(StrEnum):
@@ -36,7 +42,10 @@ def convert(
     root: Annotated[
         Path | None, typer.Option(help="Folder that the paths of a list start from; that of the list if not given.")
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="bin: list of the pairs to compare.")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="List of the pairs of a .bin: read where one is written, written where one is read."),
+    ] = None,
     form: options.Output = options.Format.text,
 ) -> None:
     r"""Write a set of faces in another form, every image bit for bit.
@@ -46,7 +55,7 @@ def convert(
       folder      a sub-folder for each person; read from an uncompressed .tar too
       list        NAME.txt or NAME.list of lines "path 0 id 0", .lst of insightface
       rec         NAME.rec of insightface with .idx and property
-      webdataset  NAME.tar, NAME-{000000..000010}.tar, or a folder of such shards
+      webdataset  NAME.tar, 'NAME-{000000..000010}.tar', or a folder of such shards
       parquet     NAME.parquet with a column of images
       bin         NAME.bin, a verification set of insightface
 
@@ -58,19 +67,66 @@ def convert(
     from magface.cli import reading
     from magface.data import formats
 
-    faces = formats.read(src, table, root)
+    faces, found = _read(src, table, root)
     chosen = formats.form_of(dst) if to is None else to.value
+    taken = _pairs(found, chosen, pairs)
     with options.progress() as bar:
         task = bar.add_task("Converting", total=len(faces), note="")
-        written = formats.write(dst, faces, chosen, pairs=pairs, progress=lambda done: bar.advance(task, done))
+        written = formats.write(dst, faces, chosen, lambda done: bar.advance(task, done), pairs=taken)
+    if found is not None and pairs is not None and taken is None:
+        _write_pairs(pairs, found)
+    lost = {name for name, _ in written}
+    people = {label for name, label in zip(faces.names, faces.labels.tolist(), strict=True) if name not in lost}
     failures = [*faces.failures, *written]
-    images, total = len(faces) - len(written), len(faces) + len(faces.failures)
     if form is options.Format.json:
-        facts = {"path": str(dst), "form": chosen, "images": images, "people": len(faces.people), "failures": failures}
-        typer.echo(json.dumps(facts, indent=2))
+        facts = {"path": str(dst), "form": chosen, "images": len(faces) - len(written), "people": len(people)}
+        typer.echo(json.dumps({**facts, "failures": failures}, indent=2))
     else:
-        typer.echo(f"{dst}: {images:,} images of {len(faces.people):,} people.")
-    reading.fail(failures, total)
+        typer.echo(options.printable(f"{dst}: {len(faces) - len(written):,} images of {len(people):,} people."))
+    reading.fail(failures, len(faces) + len(faces.failures))
+
+
+def _read(src: Path, table: Path | None, root: Path | None) -> tuple[FaceSet, Pairs | None]:
+    """A set of any form, and the pairs of a `.bin`."""
+    from magface.data import formats, verification_bin
+
+    if formats.form_at(src) != "bin":
+        return formats.read(src, table, root), None
+    if table is not None or root is not None:
+        raise DataError(f"{src} has no names for a table and no paths; leave out --table and --root.")
+    return verification_bin.read(src)
+
+
+def _pairs(found: Pairs | None, chosen: str, path: Path | None) -> Pairs | None:
+    """The pairs to write into a `.bin`; None where they are not to be, and `path` takes those of one.
+
+    Raises:
+        DataError: the option is missing or does not belong here, or the list cannot be read or written.
+    """
+    from magface.data import pairs as lists
+
+    if chosen == "bin":
+        if path is None and found is None:
+            raise DataError("a .bin holds pairs; name a list of them with --pairs.")
+        return found if path is None else lists.read(path)
+    if (found is None) != (path is None):
+        raise DataError(
+            "--pairs belongs to a .bin; leave it out."
+            if found is None
+            else "the .bin says which images to compare; name a file for that list with --pairs."
+        )
+    if path is not None and os.path.lexists(path):
+        raise DataError(f"{path} exists; delete it, or choose another place for the pairs.")
+    return None
+
+
+def _write_pairs(path: Path, pairs: Pairs) -> None:
+    """A list `first second same fold`; the names of a `.bin` are numbers, so they get an ending that makes them names."""
+    from magface import io
+
+    columns = zip(pairs.first, pairs.second, pairs.same.tolist(), pairs.fold.tolist(), strict=True)
+    lines = (f"{first}.jpg\t{second}.jpg\t{int(same)}\t{fold}\n" for first, second, same, fold in columns)
+    io.write_atomic(path, "".join(lines))
 
 
 data = (convert,)

@@ -20,8 +20,9 @@ def read(root: str | os.PathLike[str], table: str | os.PathLike[str] | None = No
     """Find the images, in the order of their names `person/file.jpg`; none is opened.
 
     Args:
-        root: the folder, or a `.tar` of it (uncompressed). Where the folder holds a table `faces.tsv` with a column `name`, as
-            `write` leaves it there, names, people and what else is known come from that; images it lacks count too.
+        root: the folder, or a `.tar` of it (uncompressed). Where the folder holds a table `faces.tsv` with a column
+            `name`, as `write` leaves it there, names, people and what else is known come from that; images that the
+            table lacks count too.
         table: tab-separated file with a heading: `path`, and optionally `identity`, `source` and `suspect` (0 or 1);
             only the images it names are taken, and `identity` goes before the name of the sub-folder.
 
@@ -79,6 +80,11 @@ def write(
         rows = list(writing.images_in(place, faces, writing.Layout(taken=TABLE), failures, progress))
         tables.write(place / TABLE, rows)
     return tuple(failures)
+
+
+def holds_image(root: str | os.PathLike[str]) -> bool:
+    """Whether there is an image in a sub-folder of a folder."""
+    return next(_find(Path(root)), None) is not None
 
 
 def _own(root: Path) -> dict[str, dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from magface import io
@@ -61,7 +62,7 @@ def read(path: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
             failures.append((image, f"{path}, line {number} repeats line {known[0]}, and was left out."))
     if not people:
         raise DataError(f"{path} lists no image.")
-    if not any(os.path.isfile(start / image) for image, _ in zip(people, range(_TRIED), strict=False)):
+    if not any(map(os.path.isfile, islice((start / image for image in people), _TRIED))):
         raise DataError(f"{start / next(iter(people))} does not exist; name the folder that the paths start from.")
     records = [Record(image, person, Stretch(start / image)) for image, (_, person) in people.items()]
     return FaceSet.of(_described(path, records), failures)

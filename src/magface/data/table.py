@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from magface import io
 from magface.data.face_set import Record
@@ -37,12 +37,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
 
 def write(path: str | os.PathLike[str], rows: Iterable[tuple[str, Record]]) -> None:
     """Write where each image lies, and what is known of it."""
-    with io.atomic_path(path) as temporary:
-        with temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            table = csv.writer(file, delimiter="\t", lineterminator="\n")
-            table.writerow(TITLES)
-            for place, record in rows:
-                table.writerow([place, record.person, record.source, int(record.suspect), record.name])
+    with (
+        io.atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(TITLES)
+        for place, record in rows:
+            table.writerow([place, record.person, record.source, int(record.suspect), record.name])
 
 
 def described(record: Record, row: Mapping[str, str]) -> Record:
