@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from magface.benchmarks.faces import Progress
 from magface.benchmarks.result import Measure, Result
-from magface.data import image_folder
+from magface.data import formats
 from magface.data.degradations import NAMES
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
@@ -54,7 +54,7 @@ def evaluate(
     """
     if faces < 1:
         raise DataError("a degradation series needs at least one face.")
-    folder = image_folder.read(data).checked()
+    folder = formats.read(data).checked()
     chosen = _draw(folder, faces, seed)
     vectors = list(embedder.stream(_series(folder, chosen, seed, progress)))
     magnitude = Embeddings(np.stack(vectors), embedder.fingerprint).magnitude.reshape(len(chosen), -1)

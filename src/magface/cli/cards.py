@@ -87,9 +87,9 @@ def faces(folder: Path, table: Path | None) -> FaceSet:
     Raises:
         DataError: it holds none.
     """
-    from magface.data import image_folder
+    from magface.data import formats
 
-    found = image_folder.read(folder, table).checked()
+    found = formats.read(folder, table).checked()
     return found[~found.suspect]
 
 

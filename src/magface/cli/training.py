@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from magface.train.ranks import Ranks
 
 Data = Annotated[
-    Path, typer.Option(help="Folder of 112x112 crops with a sub-folder for each person, or an uncompressed tar of it.")
+    Path,
+    typer.Option(
+        help="112x112 crops by person: a folder with a sub-folder for each, or its .tar; a list, .rec, .parquet, shards."
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: checkpoint.pt, log.jsonl, events.")]
 Table = Annotated[Path | None, typer.Option(help="Tab-separated list of images: path, identity, source, suspect.")]
@@ -44,12 +47,12 @@ def run(
     form: Format,
 ) -> None:
     """Train, measure on the people kept out, and print what came of it on the first rank."""
-    from magface.data import image_folder
+    from magface.data import formats
     from magface.train.loop import StoppedError
     from magface.train.ranks import joined
 
     with joined(device) as ranks:
-        faces = image_folder.read(data, table).checked()
+        faces = formats.read(data, table).checked()
         if ranks.first:
             for _, reason in faces.failures:
                 options.say(reason)
