@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from magface import align, detect, images, io
-from magface.data import image_folder
+from magface.data import table as tables
+from magface.data import tar
 from magface.data.face_set import FaceSet, Place, Record, Stretch
 from magface.detect import Detector, YuNet
 from magface.errors import DataError, NoFaceError
@@ -34,11 +35,11 @@ TABLE = "faces.tsv"
 FAILURES = "failures.tsv"
 _POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 _PIXELS = ("x1", "y1", "x2", "y2", *(f"{point}_{axis}" for point in _POINTS for axis in "xy"))
-_LABELS = ("path", "identity", "source", "suspect")
-_COLUMNS = (*_LABELS, "photo", "face", "faces", *_PIXELS, "detector_score", "state", "made_by")
+_COLUMNS = (*tables.TITLES, "photo", "face", "faces", *_PIXELS, "detector_score", "state", "made_by")
 _FAILURE_COLUMNS = ("photo", "kind", "reason", "state", "made_by")
 _NO_FACE, _UNREADABLE = "no face", "unreadable"
 _ENDING = ".png"
+_NOBODY = "unknown"
 _AHEAD = 32
 _SECONDS = 5.0
 _PATIENCE = 20  # times as long as the table takes to write, at least, passes between two writes
@@ -175,8 +176,8 @@ def find(root: PathLike, without: PathLike | None = None) -> FaceSet:
     """Raw photos of a folder and all below it, or of an uncompressed tar; none is opened.
 
     Args:
-        root: the folder or archive. The folder that a photo lies in names its person; a photo beside the folders has
-            no person.
+        root: the folder or archive. The folder that a photo lies in names its person; of a photo beside the folders
+            nobody knows who it shows.
         without: a folder inside whose images are left out.
 
     Returns:
@@ -189,14 +190,15 @@ def find(root: PathLike, without: PathLike | None = None) -> FaceSet:
     folder = Path(root)
     if folder.is_dir():
         records = [
-            Record(path.relative_to(folder).as_posix(), _person(path.relative_to(folder).as_posix()), Stretch(path))
+            _record(path.relative_to(folder).as_posix(), Stretch(path))
             for path in _outside(images.find([folder]), without)
         ]
     else:
-        records = list(image_folder.read(folder).records())
+        members = tar.members(folder)
+        records = [_record(name, Stretch(folder, offset, size)) for name, offset, size in members if _is_photo(name)]
     if not records:
         raise DataError(f"{folder} holds no photo; name a folder of photos, or an uncompressed tar of it.")
-    return FaceSet.of([replace(each, name=_unicode(each.name), person=_unicode(each.person)) for each in records])
+    return FaceSet.of(sorted(records, key=lambda record: record.name))
 
 
 def write(
@@ -212,14 +214,15 @@ def write(
 
     A crop has the name of its photo and the ending `.png`: it keeps what the network sees of the photo, while JPEG of
     any quality is another picture. Where photos of one folder differ in the ending alone, all of that folder keep
-    theirs before it. With `all` faces, `#1`, `#2`, ... follow from left to right.
+    theirs before it. With `all` faces, `#1`, `#2`, ... follow from left to right. Crops of photos that lie in no
+    sub-folder get one, `unknown`, so that the folder is a data set for every command.
 
-    `faces.tsv` has a line for each crop, in the form that training takes and more: `path`, `identity`, `source`,
-    `suspect`, `photo`, `face` (from the left, 1 the first) of how many `faces`, box and landmarks in pixels of the
-    upright photo, `detector_score`. `failures.tsv` has a line for each photo without a crop, and why. Both are written
-    whole, every few seconds and at the end, also at one that an exception makes. A photo that is there with the same
-    state (size and time of its file) and was read with the same detector and choice is not read again; unreadable ones
-    are, and crops of photos that are gone or changed are removed.
+    `faces.tsv` has a line for each crop, in the form that data sets take and more: `path`, `identity`, `source`,
+    `suspect`, `name`, `photo`, `face` (from the left, 1 the first) of how many `faces`, box and landmarks in pixels of
+    the upright photo, `detector_score`. `failures.tsv` has a line for each photo without a crop, and why. Both are
+    written whole, every few seconds and at the end, also at one that an exception makes. What was read with the same
+    detector and choice, of a file of the same size and time, is not read again, except for unreadable photos; crops of
+    photos that are gone or changed are removed.
 
     Args:
         finder: finds the faces.
@@ -269,8 +272,6 @@ class _Folder:
         self.rows: dict[str, list[Row]] = {}
         self.failed: dict[str, Row] = {}
         self._due = 0.0
-        for stem in self.stems:
-            _check_inside(stem)
 
     def fill(self, started: Callable[[int], object], progress: Callable[[int], object]) -> Alignment:
         self._take_over()
@@ -295,7 +296,7 @@ class _Folder:
 
     def _take_over(self) -> None:
         """Know what an earlier run made, and remove its crops that are of no use now."""
-        old = _read(self.folder / TABLE, _COLUMNS)
+        old, failed = _read(self.folder / TABLE, _COLUMNS), _read(self.folder / FAILURES, _FAILURE_COLUMNS)
         for photo, group in groupby(old, key=lambda row: row["photo"]):
             rows = list(group)
             if photo in self.index and self._is_whole(photo, rows):
@@ -305,7 +306,7 @@ class _Folder:
             _check_inside(path)
             with suppress(FileNotFoundError):
                 (self.folder / path).unlink()
-        for row in _read(self.folder / FAILURES, _FAILURE_COLUMNS):
+        for row in failed:
             if row["kind"] == _NO_FACE and row["photo"] in self.index and self._is_known(row):
                 self.failed[row["photo"]] = row
 
@@ -353,9 +354,9 @@ class _Folder:
         else:
             rows = []
             for cut in cuts:
-                row = {"path": self._path(photo, cut.number), **self._label(photo), **made, **_numbers(cut)}
-                io.write_atomic(self.folder / row["path"], cut.png)
-                rows.append(row)
+                path = self._path(photo, cut.number)
+                io.write_atomic(self.folder / path, cut.png)
+                rows.append({"path": path, "name": path, **self._label(photo), **made, **_numbers(cut)})
             self.rows[photo] = rows
 
     def _save(self) -> None:
@@ -376,22 +377,33 @@ def _outside(paths: Iterable[Path], folder: PathLike | None) -> Iterator[Path]:
             yield path
 
 
-def _person(name: str) -> str:
-    parent = str(PurePosixPath(name).parent)
-    return "" if parent == "." else parent
+def _is_photo(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in images.EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
-def _unicode(text: str) -> str:
-    """Text in which bytes of a name that are not Unicode are escapes."""
-    return os.fsencode(text).decode(errors="backslashreplace")
+def _record(name: str, place: Place) -> Record:
+    """A photo; bytes of its name that are not Unicode become escapes."""
+    path = PurePosixPath(os.fsencode(name).decode(errors="backslashreplace"))
+    return Record(str(path), str(path.parent) if len(path.parts) > 1 else "", place)
 
 
 def _stems(names: Sequence[str]) -> list[str]:
-    """Names without the ending; with it in folders where two would be one, also to a disk that ignores case."""
-    bare = [str(PurePosixPath(name).with_suffix("")) for name in names]
-    counts = Counter(stem.casefold() for stem in bare)
-    shared = {PurePosixPath(stem).parent for stem in bare if counts[stem.casefold()] > 1}
-    return [name if PurePosixPath(name).parent in shared else stem for name, stem in zip(names, bare, strict=True)]
+    """Where crops go: names without the ending; with it in folders where two would be one, even if case is ignored.
+
+    Raises:
+        DataError: two would be one all the same, or one leads out of the folder.
+    """
+    paths = [PurePosixPath(name) if "/" in name else PurePosixPath(_NOBODY, name) for name in names]
+    counts = Counter(str(path.with_suffix("")).casefold() for path in paths)
+    shared = {path.parent for path in paths if counts[str(path.with_suffix("")).casefold()] > 1}
+    stems = [str(path if path.parent in shared else path.with_suffix("")) for path in paths]
+    if len(set(stems)) < len(stems):
+        stem = Counter(stems).most_common(1)[0][0]
+        raise DataError(f"two photos would have the crop {stem}{_ENDING}; rename one, or its folder.")
+    for stem in stems:
+        _check_inside(stem)
+    return stems
 
 
 def _states(places: Sequence[Place]) -> list[str]:
@@ -436,17 +448,17 @@ def _numbers(cut: _Cut) -> Row:
     return {"face": str(cut.number), "faces": str(cut.faces), **numbers, "detector_score": f"{cut.face.score:.4f}"}
 
 
-def _read(path: Path, columns: Sequence[str]) -> list[Row]:
+def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
     """Rows of a table that a run wrote; none where there is no table."""
     if not path.exists():
         return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, delimiter="\t", strict=True)
-            rows = list(reader)
+            titles, rows = reader.fieldnames, list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table ({error}); delete it and run again.") from error
-    if list(reader.fieldnames or ()) != list(columns) or any(None in row or None in row.values() for row in rows):
+    if tuple(titles or ()) != columns or any(None in row or None in row.values() for row in rows):
         raise DataError(f"{path} is not a table of this package, or damaged; delete it and run again.")
     return rows
 
