@@ -22,8 +22,9 @@ crowds = st.lists(signs, min_size=1, max_size=40)
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(d, "_ROWS", 3)
-        patch.setattr(d, "_COLUMNS", 7)
+        patch.setattr(d, "_ROWS", 7)
+        patch.setattr(d, "_COLUMNS", 3)
+        patch.setattr(d, "_PIECE", 2)
         yield
 
 
@@ -104,8 +105,9 @@ def test_the_draw_is_the_seeds():
 
 
 def test_scores_are_never_held(monkeypatch):
-    monkeypatch.setattr(d, "_ROWS", 4096)
-    monkeypatch.setattr(d, "_COLUMNS", 1024)
+    monkeypatch.setattr(d, "_ROWS", 1024)
+    monkeypatch.setattr(d, "_COLUMNS", 4096)
+    monkeypatch.setattr(d, "_PIECE", 256)
     probes, labels = probes_of(200, 2)
     crowd = crowd_of(40_000)
     tracemalloc.start()

@@ -26,8 +26,9 @@ Crowd = NDArray[np.floating] | Sequence[NDArray[np.floating]]
 
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 FMRS = (1e-4, 1e-5, 1e-6)
-_COLUMNS = 1024  # distractors, and
-_ROWS = 4096  # probes, whose scores, 16 MiB, are made and looked at together
+_ROWS = 2048  # distractors, and
+_COLUMNS = 4096  # probes, whose scores, 32 MiB, are made together, and looked at by
+_PIECE = 256  # distractors
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +109,32 @@ def challenge(
 def _stream(probe: F32, parts: Sequence[NDArray[np.floating]], place: I64, steps: I64, highest: _Highest) -> F32:
     """Best score of each probe with the distractors whose `place` in the draw is below `steps[k]`, `(K, P)`."""
     best = np.full((len(steps), len(probe)), -np.inf, np.float32)
-    buffer = np.empty((min(_ROWS, len(probe)), _COLUMNS), np.float32)
+    buffer = np.empty(_ROWS * min(_COLUMNS, len(probe)), np.float32)
     for block, ends in _blocks(parts, place, steps):
-        segments = [(k, slice(start, end)) for k, (start, end) in enumerate(pairwise([0, *ends])) if start < end]
-        for start in range(0, len(probe), _ROWS):
-            rows = slice(start, min(start + _ROWS, len(probe)))
-            scores = buffer[: rows.stop - start, : len(block)]
-            np.matmul(probe[rows], block.T, out=scores)
-            top = np.full(len(scores), -np.inf, np.float32)
-            for k, columns in segments:
-                peak = scores[:, columns].max(axis=1)
-                np.maximum(best[k, rows], peak, out=best[k, rows])
-                np.maximum(top, peak, out=top)
-            highest.add(scores, top)
+        for start in range(0, len(probe), _COLUMNS):
+            some = slice(start, min(start + _COLUMNS, len(probe)))
+            scores = buffer[: len(block) * (some.stop - start)].reshape(len(block), -1)
+            np.matmul(block, probe[some].T, out=scores)
+            for step, rows in _pieces(ends):
+                peak = scores[rows].max(axis=0)
+                np.maximum(best[step, some], peak, out=best[step, some])
+                highest.add(scores[rows], peak)
     return np.maximum.accumulate(best, axis=0)
+
+
+def _pieces(ends: list[int]) -> Iterator[tuple[int, slice]]:
+    """Rows of a block that belong to one step, a few at a time."""
+    for step, (start, end) in enumerate(pairwise([0, *ends])):
+        for first in range(start, end, _PIECE):
+            yield step, slice(first, min(first + _PIECE, end))
 
 
 def _blocks(parts: Sequence[NDArray[np.floating]], place: I64, steps: I64) -> Iterator[tuple[F32, list[int]]]:
     """Directions of some distractors, `(n, D)`, sorted by the first step that takes them, and where each step ends."""
     offset = 0
     for part in parts:
-        for start in range(0, len(part), _COLUMNS):
-            some = part[start : start + _COLUMNS]
+        for start in range(0, len(part), _ROWS):
+            some = part[start : start + _ROWS]
             turn = np.searchsorted(steps, place[offset : offset + len(some)], side="right")
             order = np.argsort(turn, kind="stable")
             ends = np.searchsorted(turn, np.arange(len(steps)), side="right", sorter=order).tolist()
@@ -149,11 +154,11 @@ class _Highest:
         self._floor = np.float32(-np.inf) if count else np.float32(np.inf)
 
     def add(self, scores: F32, top: F32) -> None:
-        """Take what counts of `(R, C)` scores with the highest `top`, `(R,)`, of each row."""
+        """Take what counts of `(R, C)` scores with the highest `top`, `(C,)`, of each column."""
         hot = np.flatnonzero(top > self._floor)
         if len(hot) == 0:
             return
-        some = scores[hot] if len(hot) < len(scores) else scores
+        some = scores[:, hot] if 4 * len(hot) < len(top) else scores  # picking columns is slow
         found = some[some > self._floor]
         self._held.append(found)
         self._size += len(found)
