@@ -130,3 +130,65 @@ def test_no_crop_and_bad_tables(root, tmp_path):
     table.write_text("file\nabe/1.png\n")
     with pytest.raises(DataError, match="path"):
         image_folder.read(root, table)
+
+
+def test_a_written_folder_comes_back_with_all_that_is_known(faces, known, tmp_path):
+    seen = []
+    assert image_folder.write(tmp_path / "out", faces, seen.append) == ()
+    assert sum(seen) == len(faces)
+    assert known(image_folder.read(tmp_path / "out")) == known(faces)
+    files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert files == [
+        "Ann Lee/a.b.c.jpg",
+        "Ann Lee/a.b.c.webp",
+        "Zoë/1.jpg",
+        "Zoë/2.png",
+        "_Bob/web_album_1.jpg",
+        "ann lee~2/A.B.C.WEBP",
+        "faces.tsv",
+        "unknown/7.png",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_folders_are_people_without_the_table_too(faces, tmp_path):
+    image_folder.write(tmp_path / "out", faces)
+    (tmp_path / "out" / "faces.tsv").unlink()
+    found = image_folder.read(tmp_path / "out")
+    assert sorted(np.bincount(found.labels)) == sorted(np.bincount(faces.labels))
+
+
+def test_images_added_to_a_written_folder_count(faces, tmp_path):
+    image_folder.write(tmp_path / "out", faces)
+    (tmp_path / "out/Cyd").mkdir()
+    (tmp_path / "out/Cyd/1.jpg").write_bytes(jpeg((1, 2, 3)))
+    (tmp_path / "out/Zoë/1.jpg").unlink()
+    found = image_folder.read(tmp_path / "out")
+    assert set(found.names) == {*faces.names, "Cyd/1.jpg"} - {"Zoë/1.jpg"}
+    assert [name for name, _ in found.failures] == ["Zoë/1.jpg"]
+
+
+def test_a_writer_that_was_stopped_goes_on(faces, known, stopped, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        image_folder.write(tmp_path / "out", stopped)
+    for whole in (tmp_path / "out").rglob("*.*p*g"):
+        assert whole.read_bytes() in [faces.encoded(row) for row in range(len(faces))]
+    (tmp_path / "out/Zoë").mkdir(exist_ok=True)
+    (tmp_path / "out/Zoë/1.jpg").write_bytes(b"half")
+    before = (tmp_path / "out/Zoë/2.png").stat().st_mtime_ns if (tmp_path / "out/Zoë/2.png").exists() else None
+    image_folder.write(tmp_path / "out", faces)
+    assert known(image_folder.read(tmp_path / "out")) == known(faces)
+    assert before in (None, (tmp_path / "out/Zoë/2.png").stat().st_mtime_ns)
+
+
+def test_what_cannot_be_read_is_left_out(root, tmp_path):
+    faces = image_folder.read(root)
+    (root / "bea/2.jpg").write_bytes(b"")
+    (root / "cyd/1.jpg").unlink()
+    failures = image_folder.write(tmp_path / "out", faces)
+    assert [name for name, _ in failures] == ["bea/2.jpg", "cyd/1.jpg"]
+    assert image_folder.read(tmp_path / "out").names == ("abe/1.png", "bea/1.JPG")
+    with pytest.raises(DataError, match="exists"):
+        image_folder.write(tmp_path / "out", faces)
+    with pytest.raises(DataError, match="no image that can be read"):
+        image_folder.write(tmp_path / "none", faces[faces.labels == 2])

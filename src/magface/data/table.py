@@ -41,10 +41,12 @@ def write(path: str | os.PathLike[str], rows: Iterable[tuple[str, Record]]) -> N
         io.atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(TITLES)
+        plain = csv.writer(file, delimiter="\t", lineterminator="\n")
+        quoted = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(TITLES)
         for place, record in rows:
-            table.writerow([place, record.person, record.source, int(record.suspect), record.name])
+            row = [place, record.person, record.source, str(int(record.suspect)), record.name]
+            (quoted if "\r" in "".join(row) else plain).writerow(row)  # `plain` would leave it bare, as an end of line
 
 
 def described(record: Record, row: Mapping[str, str]) -> Record:
