@@ -359,6 +359,11 @@ def test_many_threads_and_other_processes_read_one_file(make):
     assert encoded(again) == payloads
 
 
+def test_systems_that_cannot_read_at_a_place_open_the_file_each_time(make, monkeypatch):
+    monkeypatch.delattr("os.pread")
+    assert encoded(recordio.read(make(images()))) == FIVE
+
+
 def test_a_file_that_changes_gives_no_wrong_image(make):
     path = make(images())
     faces = recordio.read(path)

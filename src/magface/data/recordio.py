@@ -322,22 +322,26 @@ def _keys(path: Path, records: _Records, listed: I64 | None) -> tuple[I64, list[
     """The key of each record, by the index if that fits."""
     notes = []
     if listed is not None:
-        listed = listed[np.argsort(listed[:, 1], kind="stable")]
-        inside = listed[np.isin(listed[:, 1], records.start)]
-        keys = inside[:, 0]
-        if np.array_equal(inside[:, 1], records.start) and len(np.unique(keys)) == len(keys) and (keys >= 0).all():
-            missing = len(listed) - len(inside)
-            if missing:
-                notes.append(
-                    (path.with_suffix(".idx").name, f"{path} lacks {missing} records of its index; get the file again.")
-                )
-            return keys, notes
         name = path.with_suffix(".idx")
+        listed = np.append(listed[np.argsort(listed[:, 1], kind="stable")], [[-1, -1]], axis=0)
+        places = listed[:-1, 1]
+        keys, found = listed[np.searchsorted(places, records.start)].T
+        if (found == records.start).all() and (keys >= 0).all() and _differ(keys) and _differ(places):
+            missing = len(places) - len(keys)
+            if missing:
+                notes.append((name.name, f"{path} lacks {missing:,} records of its index; get the file again."))
+            return keys, notes
         notes.append((name.name, f"{name} does not fit {path.name} and was not used; delete it or get both again."))
     ids = records.heads["id"]
-    if len(np.unique(ids)) < len(ids) or (ids > np.iinfo(np.int64).max).any():
+    if not _differ(ids) or (ids > np.iinfo(np.int64).max).any():
         return np.arange(len(ids)), notes
     return ids.astype(np.int64), notes
+
+
+def _differ(numbers: NDArray[Any]) -> bool:
+    """Whether no two are the same; many times faster than `np.unique`."""
+    ordered = np.sort(numbers)
+    return bool((ordered[1:] != ordered[:-1]).all())
 
 
 def _images(path: Path, records: _Records, keys: I64) -> tuple[I64, list[tuple[str, str]]]:
