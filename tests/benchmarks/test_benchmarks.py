@@ -1,96 +1,16 @@
 """Benchmarks on crops of a public-domain photo, with the model that ships; and on the real data where it is."""
 
-import json
-import tarfile
-
-import cv2
 import numpy as np
 import pytest
 
-from magface.benchmarks import degradation, edc, lfw
+from magface.benchmarks import degradation, edc
 from magface.benchmarks import toy as official
 from magface.benchmarks.faces import default_cache, embed
 from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.scores import score
 from magface.data import features, image_folder
-from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.types import Embeddings
-
-
-@pytest.fixture(scope="session")
-def embedder():
-    return Embedder(threads=1)
-
-
-@pytest.fixture(scope="session")
-def album_of_crops(tmp_path_factory, astronaut):
-    """Three "people" with three crops each: one place of the photo is one person, a little brighter each time."""
-    root = tmp_path_factory.mktemp("crops")
-    for person, (x, y) in {"Ann": (168, 60), "Bob": (10, 300), "Cid": (350, 330)}.items():
-        (root / person).mkdir()
-        for image in range(1, 4):
-            crop = cv2.convertScaleAbs(astronaut[y : y + 112, x : x + 112], alpha=1 - 0.15 * image, beta=8 * image)
-            cv2.imwrite(str(root / person / f"{person}_{image:04d}.png"), crop[..., ::-1])
-    return root
-
-
-@pytest.fixture
-def pairs(tmp_path):
-    path = tmp_path / "pairs.txt"
-    fold = "Ann\t1\t2\nBob\t1\t2\nAnn\t1\tBob\t1\nAnn\t2\tCid\t2\n"
-    other = "Ann\t2\t3\nCid\t1\t3\nBob\t3\tCid\t1\nAnn\t3\tBob\t2\n"
-    path.write_text(f"2\t2\n{fold}{other}")
-    return path
-
-
-def test_lfw_protocol_on_a_small_set(embedder, album_of_crops, pairs, tmp_path):
-    seen = []
-    found = lfw.evaluate(embedder, album_of_crops, pairs=pairs, cache=tmp_path / "cache", progress=seen.append)
-    assert found["accuracy"] == 1
-    assert found["EER"] == 0
-    assert found["AUC"] == 1
-    assert found["TAR@FMR=0.001"] is found["EDC efficiency"] is None
-    assert "at least 1,000 impostor comparisons" in next(m.note for m in found.measures if m.name == "EDC r")
-    assert found.counts == {
-        "images": 9,
-        "images missing": 0,
-        "genuine pairs": 4,
-        "impostor pairs": 4,
-        "pairs missing": 0,
-    }
-    assert sum(seen) == 9
-    assert json.loads(json.dumps(found.as_dict()))["model"] == embedder.fingerprint
-
-
-def test_lfw_from_a_tar_finds_its_list_beside_it(embedder, album_of_crops, pairs, tmp_path):
-    with tarfile.open(tmp_path / "crops.tar", "w") as tar:
-        tar.add(album_of_crops, "wrapped")
-    found = lfw.evaluate(embedder, tmp_path / "crops.tar", cache=tmp_path / "cache")
-    assert (found["accuracy"], found.counts["images"]) == (1, 9)
-
-
-def test_missing_and_unreadable_images_are_counted_and_named(embedder, album_of_crops, pairs, tmp_path):
-    root = tmp_path / "crops"
-    for path in album_of_crops.glob("*/*.png"):
-        (root / path.parent.name).mkdir(parents=True, exist_ok=True)
-        (root / path.parent.name / path.name).write_bytes(path.read_bytes())
-    (root / "Ann" / "Ann_0003.png").unlink()
-    (root / "Cid" / "Cid_0002.png").write_bytes(b"no image")
-    found = lfw.evaluate(embedder, root, pairs=pairs, cache=tmp_path / "cache")
-    assert found.counts["images missing"] == 2
-    assert found.counts["pairs missing"] == 3
-    assert found.counts["genuine pairs"] + found.counts["impostor pairs"] == 5
-    assert found.failures["Ann/Ann_0003"] == "is not in the data"
-    assert found.failures["Cid/Cid_0002"] not in ("", "is not in the data")
-
-
-def test_lfw_without_list_or_without_its_images_is_refused(embedder, album_of_crops, tmp_path):
-    with pytest.raises(DataError, match="name the list of pairs"):
-        lfw.evaluate(embedder, album_of_crops)
-    (tmp_path / "pairs.txt").write_text("1 1\nEve 1 2\nEve 1 Fay 1\n")
-    with pytest.raises(DataError, match="holds no image pair"):
-        lfw.evaluate(embedder, album_of_crops, pairs=tmp_path / "pairs.txt")
 
 
 def test_embeddings_are_kept_and_used_again(embedder, album_of_crops, tmp_path):
@@ -220,10 +140,3 @@ def test_results_are_found_by_name():
 def test_official_faces(embedder, toy):
     found = official.evaluate(embedder, toy)
     assert found["Spearman"] >= 0.8
-
-
-@pytest.mark.slow
-def test_official_lfw(embedder, data):
-    found = lfw.evaluate(embedder, data / "lfw_aligned.tar")
-    assert found["accuracy"] >= 0.993
-    assert found.counts["pairs missing"] == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magface.data.pairs import match, read
+from magface.data.pairs import Pairs, match, people, read
 from magface.errors import DataError
 
 
@@ -265,3 +265,20 @@ def test_many_people_whose_files_are_called_alike():
     names = [f"set/{k // 10:06d}/{k % 10:04d}.jpg" for k in range(100_000)]
     wanted = [f"{k:06d}/{k % 10:04d}" for k in range(0, 10_000, 2)]
     np.testing.assert_array_equal(match(wanted, names), [10 * k + k % 10 for k in range(0, 10_000, 2)])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("Ann/1.jpg Ann/2.jpg", "Ann/1.jpg Bob/1.jpg"), [[0, 0], [0, 1]]),
+        (("x/y/Ann/1 x/y/Ann/2", "x/y/Bob/1 x/y/Cid/1"), [[0, 1], [0, 2]]),
+        (("001/frontal/1 001/profile/1", "001/frontal/1 002/profile/1"), [[0, 0], [0, 1]]),
+        (("all/m.0a_0001.jpg all/m.0a_0002.jpg", "all/m.0b_0001.jpg all/m.0a_0001.jpg"), [[0, 1], [0, 0]]),
+        (("1.jpg 2.jpg", "1.jpg 3.jpg"), None),
+        (("Ann/1 Bob/1", "Ann/1 Ann/2"), None),
+    ],
+)
+def test_names_tell_who_is_who_where_they_agree_with_the_labels(names, expected):
+    first, second = zip(*(line.split() for line in names), strict=True)
+    found = people(Pairs(first, second, np.array([True, False]), np.zeros(2, np.int64)))
+    assert expected is None if found is None else found.tolist() == expected

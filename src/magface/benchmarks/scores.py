@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magface.benchmarks.result import Measure, edc_measures, number, tar_measure
+from magface.benchmarks.result import Curve, Measure, edc_measures, number, tar_measure
 from magface.geometry import cosine
 from magface.metrics import quality, verification
 from magface.types import F32, Embeddings
 
 FMR = 1e-3
+FMRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+_POINTS = 200
 _BLOCK = 1 << 16
 
 
@@ -21,12 +24,12 @@ class Scores:
     """Similarity and quality of pairs.
 
     Attributes:
-        similarity: `(N,)` float32 cosine of the directions.
+        similarity: `(N,)` float, cosine of the directions.
         quality: `(N,)` float32, the lower magnitude of the pair.
         same: `(N,)` bool, True for genuine pairs.
     """
 
-    similarity: F32
+    similarity: NDArray[np.floating]
     quality: F32
     same: NDArray[np.bool_]
 
@@ -40,21 +43,44 @@ def score(embeddings: Embeddings, first: NDArray[np.intp], second: NDArray[np.in
     return Scores(joined, quality.pair_quality(magnitude[first], magnitude[second]).astype(np.float32), same)
 
 
-def measures(scores: Scores, fmr: float = FMR) -> tuple[Measure, ...]:
-    """TAR, EER, AUC and error versus discard, the threshold fixed at `fmr` on all pairs.
+def measures(
+    scores: Scores,
+    fmrs: Sequence[float] = (FMR,),
+    people: tuple[NDArray[np.integer], NDArray[np.integer]] | None = None,
+) -> tuple[Measure, ...]:
+    """TAR, EER, AUC and error versus discard, whose threshold is that of FMR 1e-3 on all pairs.
+
+    Args:
+        scores: of N pairs.
+        fmrs: false match rates for the TAR.
+        people: who is in the first and in the second images, each `(N,)`, to draw people again for the intervals of TAR
+            and EER; without it TAR has that of its pairs.
 
     Raises:
         DataError: there are no genuine or no impostor pairs.
     """
-    genuine, impostor = scores.similarity[scores.same], scores.similarity[~scores.same]
-    point = verification.tar_at_fmr(genuine, impostor, fmr)
+    genuine, impostor = np.sort(scores.similarity[scores.same]), np.sort(scores.similarity[~scores.same])
+    points = verification.operating_points(genuine, impostor, fmrs)
+    eer = number("EER", verification.eer(genuine, impostor))
+    if people is not None:
+        drawn = verification.bootstrap_people(scores.similarity, scores.same, *people, fmrs)
+        points = tuple(replace(point, interval=tar) for point, tar in zip(points, drawn.tar, strict=True))
+        eer = replace(eer, interval=drawn.eer)
+    discard = _discard(scores, verification.tar_at_fmr(genuine, impostor, FMR))
+    if people is not None:
+        discard = [replace(measure, interval=None) for measure in discard]  # that of pairs would say too little
+    return (*map(tar_measure, points), eer, number("AUC", verification.auc(genuine, impostor)), *discard)
+
+
+def _discard(scores: Scores, point: verification.OperatingPoint) -> Sequence[Measure]:
     if point.threshold is None:
-        discard = Measure("EDC r", None, note=point.reason), Measure("EDC efficiency", None, note=point.reason)
-    else:
-        discard = edc_measures(quality.efficiency(genuine, scores.quality[scores.same], point.threshold))
-    return (
-        tar_measure(point),
-        number("EER", verification.eer(genuine, impostor)),
-        number("AUC", verification.auc(genuine, impostor)),
-        *discard,
-    )
+        return Measure("EDC r", None, note=point.reason), Measure("EDC efficiency", None, note=point.reason)
+    genuine, found = scores.same, scores.similarity[scores.same]
+    return edc_measures(quality.efficiency(found, scores.quality[genuine], point.threshold))
+
+
+def curve(scores: Scores) -> Curve:
+    """The ROC at as many points as a plot with logarithmic axes needs."""
+    genuine, impostor = scores.similarity[scores.same], scores.similarity[~scores.same]
+    small = verification.thinned(verification.roc(genuine, impostor), _POINTS)
+    return Curve(tuple(small.fmr.tolist()), tuple(small.tar.tolist()), len(genuine), len(impostor))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,6 +17,8 @@ from magface.errors import DataError
 
 _LARGEST = 1 << 27
 _FOLDS = 10
+_DEEPEST = 16
+_NUMBER = re.compile(r"_\d+$")
 _SAME = {"1": True, "true": True, "0": False, "-1": False, "false": False}
 
 
@@ -272,6 +275,35 @@ def match(wanted: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
         if asked[meant.setdefault(place, name)] != asked[name]:
             raise DataError(f"both {meant[place]} and {name} could be {names[place]}; write more of their folders.")
     return np.array([places.get(name, -1) for name in wanted], np.int64)
+
+
+def people(pairs: Pairs) -> NDArray[np.int64] | None:
+    """Who is in each pair, where the names of the images tell.
+
+    A person is the folder that agrees with `same` for all pairs, the one closest to the root where several do; or else
+    the name of the file without its number, as in `Ann_0001.jpg`.
+
+    Returns:
+        `(2, N)` int64, the same number for images of one person; None where no folder and no name agrees.
+
+    Example:
+        >>> pairs = Pairs(("a/x/1.jpg", "a/x/1.jpg"), ("a/x/2.jpg", "a/y/1.jpg"), np.array([True, False]), np.zeros(2))
+        >>> people(pairs)
+        array([[0, 0],
+               [0, 1]])
+    """
+    names = [key.split("/") for key in _without_shared_folders(map(_key, pairs.first + pairs.second))]
+    deepest = min(max(len(parts) for parts in names), _DEEPEST)
+    ways = [["/".join(parts[:-1][:depth]) for parts in names] for depth in range(1, deepest)]
+    stems = [_NUMBER.split(parts[-1]) for parts in names]
+    if all(len(stem) > 1 for stem in stems):
+        ways.append([stem[0] for stem in stems])
+    for persons in ways:
+        _, numbers = np.unique(persons, return_inverse=True)
+        first, second = numbers.reshape(2, -1)
+        if ((first == second) == pairs.same).all():
+            return np.stack([first, second])
+    return None
 
 
 def _places(asked: dict[str, str], have: Sequence[str], names: Sequence[str]) -> dict[str, int]:

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from magface import images
-from magface.benchmarks import degradation, edc, lfw, toy
+from magface.benchmarks import degradation, edc, toy, verification
 from magface.benchmarks.edc import draw
-from magface.benchmarks.scores import FMR, measures, score
+from magface.benchmarks.scores import measures, score
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import ImageError
@@ -78,7 +78,8 @@ def of(recipe: Recipe, backbone: nn.Module, device: str) -> Callable[[int], dict
             cache = Path(folder)
             match settings.benchmark:
                 case "lfw":
-                    result = lfw.evaluate(live, settings.data, pairs=settings.pairs or None, cache=cache)
+                    pairs = settings.pairs or None
+                    result = verification.evaluate(live, settings.data, name="lfw", pairs=pairs, cache=cache)
                 case "edc":
                     result = edc.evaluate(live, settings.data, cache=cache)
                 case "toy":
@@ -115,7 +116,7 @@ def validate(recipe: Recipe, backbone: nn.Module, faces: FaceSet, device: str = 
         if len(labels) < 3 or not 1 < labels.max() + 1 < len(labels):
             continue
         scores = score(Embeddings(vectors[rows]), *draw(labels, GENUINE, IMPOSTOR, seed=0))
-        found[source or "all"] = {m.name: m.value for m in measures(scores, FMR) if m.value is not None}
+        found[source or "all"] = {m.name: m.value for m in measures(scores) if m.value is not None}
     return found
 
 
