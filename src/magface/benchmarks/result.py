@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from magface.metrics.identification import Rate
 from magface.metrics.quality import Efficiency
 from magface.metrics.verification import OperatingPoint
 
@@ -89,6 +90,11 @@ class Result:
 def number(name: str, value: float, note: str = "") -> Measure:
     """A measure whose NaN means that the data cannot tell."""
     return Measure(name, None if math.isnan(value) else value, note=note)
+
+
+def rate_measure(name: str, found: Rate, of: str) -> Measure:
+    """A share of trials, which are called `of`."""
+    return Measure(name, found.share, found.interval, found.reason or f"{found.hits:,} of {found.trials:,} {of}")
 
 
 def tar_measure(point: OperatingPoint) -> Measure:

@@ -140,7 +140,8 @@ def _blocks(parts: Sequence[NDArray[np.floating]], place: I64, steps: I64) -> It
             ends = np.searchsorted(turn, np.arange(len(steps)), side="right", sorter=order).tolist()
             rows = order[: ends[-1]]
             if len(rows):
-                block = some[rows].astype(np.float32)
+                with np.errstate(over="ignore"):
+                    block = some[rows].astype(np.float32)
                 _check_finite(block, offset + rows, "distractor")
                 yield direction(block), ends
             offset += len(some)
