@@ -48,7 +48,7 @@ def test_every_measured_number_is_in_the_tables(tables):
     page = tables.PAGE.read_text(encoding="utf-8")
     measures = [each for models in tables.results().values() for found in models.values() for each in found["measures"]]
     assert measures
-    for each in measures:
+    for each in (each for each in measures if each["value"] is not None):
         assert re.search(rf"^\| {re.escape(each['name'])} \|.* {each['value']:.4f}[ |]", page, re.MULTILINE)
 
 
@@ -56,7 +56,7 @@ def test_results_are_of_one_model_each_and_of_the_one_that_ships(tables):
     _, shipped = card.read(default.path())
     found = [models for models in tables.results().values() if models]
     assert {models["magface-sface"]["model"] for models in found if "magface-sface" in models} <= {shipped}
-    assert len({models["sface"]["model"] for models in found}) == 1
+    assert len({models["sface"]["model"] for models in found if "sface" in models}) == 1
 
 
 def test_the_readme_names_every_command():

@@ -62,7 +62,11 @@ def test_degradation(capsys, people):
         (("lfw", "nowhere"), "list of pairs"),
         (("edc", "nowhere"), "does not exist"),
         (("toy", "nowhere"), "feat.list"),
-        (("edc", "nowhere", "--pairs", "x"), "belongs to the benchmark lfw"),
+        (("edc", "nowhere", "--pairs", "x"), "--pairs belongs to lfw, "),
+        (("lfv", "nowhere"), "did you mean lfw?"),
+        (("lfw",), "lfw needs its data"),
+        (("nowhere",), "there is no folder and no benchmark nowhere"),
+        (("tinyface", "x", "--detector-score"), "--detector-score belongs to ijbb, ijbc"),
         (("edc", "nowhere", "--model", "none.onnx"), "none.onnx"),
     ],
 )
@@ -77,3 +81,65 @@ def test_help_has_an_example(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
     assert "magface evaluate lfw" in out
+
+
+def test_a_folder_of_crops_is_evaluated_without_a_name(capsys, people, tmp_path):
+    code, out, err = run(capsys, people, "--cache", tmp_path / "cache", "--format", "json")
+    result = json.loads(out)
+    assert (code, err, result["benchmark"]) == (0, "", "own")
+    assert result["counts"]["images"] == 4
+    assert result["model_card"]["name"] == "magface-sface"
+    assert result["command"].startswith("magface ")
+    assert "seed 0" in result["protocol"]
+
+
+def test_a_folder_of_photos_is_aligned(capsys, tmp_path, astronaut):
+    for person, place in {"Ann": astronaut, "Bob": astronaut[:, ::-1]}.items():
+        (tmp_path / "photos" / person).mkdir(parents=True)
+        for image in (1, 2):
+            shown = cv2.convertScaleAbs(place, alpha=1 - 0.1 * image)
+            cv2.imwrite(str(tmp_path / "photos" / person / f"{image}.png"), shown[..., ::-1])
+    (tmp_path / "photos" / "Bob" / "empty.png").write_bytes((tmp_path / "photos" / "Bob" / "1.png").read_bytes()[:99])
+    code, out, err = run(capsys, tmp_path / "photos", "--cache", tmp_path / "cache", "--format", "json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["counts"]["images"], result["counts"]["images missing"]) == (4, 1)
+    assert "Bob/empty.png" in err
+    code, _, err = run(capsys, tmp_path / "photos", "--images", "crops", "--cache", tmp_path / "cache")
+    assert code == 2
+    assert "512x512" in err
+
+
+def test_a_result_leaves_as_files_for_papers_and_pages(capsys, people, tmp_path):
+    code, out, _ = run(
+        capsys, "lfw", people, "--cache", tmp_path / "cache", "-o", tmp_path / "out", "--format", "latex"
+    )
+    assert code == 0
+    assert out == (tmp_path / "out" / "table.tex").read_text()
+    assert out.startswith(r"\begin{tabular}")
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["benchmark"] == "lfw"
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"result.json", "table.md", "table.tex", "roc.png", "roc.svg", "det.png", "det.svg"}
+    _, out, _ = run(capsys, "lfw", people, "--cache", tmp_path / "cache", "--format", "markdown")
+    assert out == (tmp_path / "out" / "table.md").read_text()
+
+
+def test_without_matplotlib_the_plots_alone_are_missing(capsys, people, tmp_path, monkeypatch):
+    monkeypatch.setattr("magface.cli.evaluate.find_spec", lambda name: None)
+    code, _, err = run(capsys, "lfw", people, "--cache", tmp_path / "cache", "-o", tmp_path / "out")
+    assert code == 0
+    assert "magface[plot]" in err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.json", "table.md", "table.tex"}
+
+
+def test_protocol_and_missing_images_are_said_in_the_result(capsys, people, tmp_path):
+    (people / "Bob" / "Bob_0001.png").unlink()
+    arguments = ("lfw", people, "--cache", tmp_path / "cache", "--format", "json", "--protocol", "insightface")
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert "impostor" in err
+    code, out, _ = run(capsys, *arguments, "--missing", "reject")
+    result = json.loads(out)
+    assert code == 0
+    assert result["protocol"].startswith("insightface")
+    assert result["counts"]["pairs missing"] == 1

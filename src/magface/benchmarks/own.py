@@ -20,7 +20,7 @@ from magface.benchmarks import fused
 from magface.benchmarks.edc import draw
 from magface.benchmarks.faces import Aligner, Progress, embed
 from magface.benchmarks.result import Curve, Measure, Result
-from magface.benchmarks.scores import measures, score
+from magface.benchmarks.scores import FMRS, curve, measures, score
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError
@@ -70,7 +70,7 @@ def evaluate(
     kept, embeddings = embed(embedder, faces, cache, progress, align=align)
     if not 1 < len(kept.people) < len(kept):
         raise DataError("an evaluation needs at least two people, and one of them with two images.")
-    pairs, curve, compared = _verification(embeddings, kept.labels, seed)
+    pairs, roc, compared = _verification(embeddings, kept.labels, seed)
     searches, searched = _identification(embeddings, kept.labels, seed)
     fused_pairs, templates = _templates(embeddings, kept.labels, seed)
     counts = {
@@ -87,15 +87,14 @@ def evaluate(
         *fused.named("templates", fused_pairs),
     )
     protocol = f"own: pairs, searches and templates drawn with seed {seed}; single view; unreadable images left out"
-    curves = {"verification": curve}
+    curves = {"verification": roc}
     return Result("own", embedder.fingerprint, found, counts, dict(kept.failures), protocol, curves)
 
 
 def _verification(embeddings: Embeddings, labels: Index, seed: int) -> tuple[list[Measure], Curve, dict[str, int]]:
     scores = score(embeddings, *draw(labels, GENUINE, IMPOSTOR, seed))
-    genuine, impostor = np.sort(scores.similarity[scores.same]), np.sort(scores.similarity[~scores.same])
-    counts = {"genuine pairs": len(genuine), "impostor pairs": len(impostor)}
-    return [_accuracy(embeddings, labels, seed), *measures(scores)], fused.curve(genuine, impostor), counts
+    counts = {"genuine pairs": int(np.sum(scores.same)), "impostor pairs": int(np.sum(~scores.same))}
+    return [_accuracy(embeddings, labels, seed), *measures(scores, FMRS)], curve(scores), counts
 
 
 def _accuracy(embeddings: Embeddings, labels: Index, seed: int) -> Measure:

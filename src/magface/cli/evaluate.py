@@ -1,32 +1,34 @@
-"""`magface evaluate`: measure a model on a benchmark."""
+"""`magface evaluate`: measure a model on a benchmark, or on a folder of people."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
+import shlex
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
+from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from magface import io
 from magface.cli import options
-from magface.errors import DataError
+from magface.errors import DataError, MagfaceError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from magface.benchmarks import faces
+    from magface.benchmarks.faces import Aligner
     from magface.benchmarks.result import Measure, Result
+    from magface.data.face_set import FaceSet
     from magface.embedder import Embedder
-
-
-class Benchmark(StrEnum):
-    """What to measure."""
-
-    lfw = "lfw"
-    edc = "edc"
-    toy = "toy"
-    degradation = "degradation"
 
 
 class Arithmetic(StrEnum):
@@ -36,83 +38,296 @@ class Arithmetic(StrEnum):
     bf16 = "bf16"
 
 
+class Protocol(StrEnum):
+    """How pairs are compared."""
+
+    single = "single"
+    insightface = "insightface"
+    magface_official = "magface-official"
+
+
+class Missing(StrEnum):
+    """What becomes of a pair that lacks an image."""
+
+    exclude = "exclude"
+    reject = "reject"
+
+
+class Interval(StrEnum):
+    """What is drawn again for an interval."""
+
+    pairs = "pairs"
+    people = "people"
+
+
+class Images(StrEnum):
+    """What the images are."""
+
+    crops = "crops"
+    photos = "photos"
+
+
+class Face(StrEnum):
+    """Which face of a photo counts."""
+
+    largest = "largest"
+    central = "central"
+
+
+class Printed(StrEnum):
+    """How to print the result."""
+
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+    latex = "latex"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """A benchmark of the package.
+
+    Attributes:
+        module: its file in `magface.benchmarks`.
+        takes: options of the command that it takes.
+        always: what it is given besides.
+        opened: whether it takes a set of faces instead of a path.
+    """
+
+    module: str
+    takes: frozenset[str]
+    always: dict[str, Any] = field(default_factory=dict)
+    opened: bool = False
+
+    def evaluate(self, embedder: Embedder, data: Path, given: dict[str, Any]) -> Result:
+        """Run it with the options that were given."""
+        from magface.data import formats
+
+        module = importlib.import_module(f"magface.benchmarks.{self.module}")
+        if "features" in given:
+            for option in ("progress", "cache", "flip"):
+                given.pop(option, None)
+            return module.evaluate_features(given.pop("features"), data, **self.always, **given)
+        faces = formats.read(data) if self.opened else None
+        if "images" in self.takes:
+            given["align"] = _aligner(given.pop("images", None), given.pop("face", "largest"), faces)
+        return module.evaluate(embedder, data if faces is None else faces, **self.always, **given)
+
+
+_ALIGNED = frozenset({"images", "face", "cache"})
+_PAIRS = _ALIGNED | {"pairs", "protocol", "missing", "interval"}
+_VERIFICATION = ("lfw", "cfp-ff", "cfp-fp", "agedb-30", "calfw", "cplfw", "xqlfw")
+_BENCHES = {
+    "own": _Bench("own", _ALIGNED | {"seed"}, opened=True),
+    **{name: _Bench("verification", _PAIRS, {"name": name}) for name in (*_VERIFICATION, "pairs")},
+    "rfw": _Bench("rfw", _PAIRS - {"pairs"}),
+    "ijbb": _Bench("ijb", frozenset({"flip", "detector_score", "features", "cache"}), {"subset": "IJBB"}),
+    "ijbc": _Bench("ijb", frozenset({"flip", "detector_score", "features", "cache"}), {"subset": "IJBC"}),
+    "megaface": _Bench("megaface", _ALIGNED | {"distractors", "noises", "seed"}),
+    "tinyface": _Bench("tinyface", _ALIGNED),
+    "templates": _Bench("templates", frozenset({"seed", "cache"}), opened=True),
+    "edc": _Bench("edc", frozenset({"seed", "cache"})),
+    "degradation": _Bench("degradation", frozenset({"seed"})),
+    "toy": _Bench("toy", frozenset()),
+}
+
+
 def evaluate(
-    bench: Annotated[Benchmark, typer.Argument(help="What to measure.")],
-    data: Annotated[Path, typer.Argument(help="Folder of 112x112 crops by person, or an uncompressed tar of it.")],
+    bench: Annotated[str, typer.Argument(metavar="BENCH|FOLDER", help="What to measure, or a folder of people.")],
+    data: Annotated[Path | None, typer.Argument(help="Where the data of the benchmark lie.")] = None,
     model: options.Model = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="lfw: list of pairs; looked for in and beside DATA if not given.")
+    out: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for result.json, table.md, table.tex, and plots of ROC and DET."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="edc, degradation: seed of what is drawn.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="lfw, edc: folder in which embeddings are kept.")] = None,
+    images: Annotated[
+        Images | None, typer.Option(help="Aligned 112x112 crops, or photos; a FOLDER is looked at if not given.")
+    ] = None,
+    face: Annotated[
+        Face | None, typer.Option(help="The face of a photo that counts; the largest if not given.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Sets of pairs: list of pairs; looked for in and beside DATA if not given.")
+    ] = None,
+    protocol: Annotated[
+        Protocol | None, typer.Option(help="Sets of pairs: how they are compared; single if not given.")
+    ] = None,
+    missing: Annotated[
+        Missing | None,
+        typer.Option(help="Sets of pairs: leave out a pair that lacks an image, or count it as rejected."),
+    ] = None,
+    interval: Annotated[
+        Interval | None, typer.Option(help="Sets of pairs: intervals by drawing pairs, or people, again.")
+    ] = None,
+    distractors: Annotated[Path | None, typer.Option(help="megaface: folder of the distractors.")] = None,
+    noises: Annotated[Path | None, typer.Option(help="megaface: folder of the lists of images to leave out.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="ijbb, ijbc: ready embeddings in the order of the list.")
+    ] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="ijbb, ijbc: add the embedding of the mirrored crop.")] = False,
+    detector_score: Annotated[
+        bool, typer.Option("--detector-score", help="ijbb, ijbc: weigh images by the score of the detector besides.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of what is drawn; 0 if not given.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder in which embeddings are kept.")] = None,
     engine: options.Engine = options.EngineChoice.auto,
     precision: Annotated[Arithmetic, typer.Option(help="bf16 is faster; publish f32.")] = Arithmetic.f32,
-    form: options.Output = options.Format.text,
+    form: Annotated[Printed, typer.Option("--format", help="How to print the result.")] = Printed.text,
 ) -> None:
-    """Measure a model on a benchmark.
+    r"""Measure a model on a benchmark, or on your own folder of people.
 
-    lfw: verification on the official pairs, and error versus discard.
+    \b
+      FOLDER         your own: pairs, searches and templates that a seed draws
+      lfw cfp-ff cfp-fp agedb-30 calfw cplfw xqlfw
+                     verification of listed pairs; DATA is a folder or .tar of
+                     crops, or a verification .bin of insightface
+      pairs          the same for any list of pairs
+      rfw            four groups of people, verification in each
+      ijbb ijbc      templates, 1:1 and 1:N; DATA holds meta and loose_crop
+      megaface       FaceScrub probes in DATA against --distractors
+      tinyface       probes in a gallery with distractors
+      templates      do magnitudes weigh templates of blurred and clear images well?
+      edc            error versus discard on pairs that a seed draws
+      degradation    does the magnitude fall while good faces are degraded?
+      toy            order of quality against an official feature list
 
-    edc: error versus discard on any folder of people, pairs drawn with a seed.
+    Embeddings are made once and kept under what made them; to score them again takes seconds.
 
-    toy: order of quality against an official feature list (feat.list) of the same crops.
-
-    degradation: does the magnitude fall while good faces are degraded?
-
-    Embeddings are made once and kept; to score them again takes seconds.
-
-    Example: magface evaluate lfw lfw_aligned.tar --pairs pairs.txt --format json
+    Example: magface evaluate lfw lfw_aligned.tar --pairs pairs.txt --output lfw
     """
-    from rich.console import Console
-
     from magface.embedder import Embedder
 
-    if pairs is not None and bench is not Benchmark.lfw:
-        raise DataError("--pairs belongs to the benchmark lfw; leave it out.")
+    chosen, place = _chosen(bench, data)
+    options_given = {
+        "images": images,
+        "face": face,
+        "pairs": pairs,
+        "protocol": protocol,
+        "missing": missing,
+        "interval": interval,
+        "distractors": distractors,
+        "noises": noises,
+        "features": features,
+        "flip": flip or None,
+        "detector_score": detector_score or None,
+        "seed": seed,
+        "cache": cache,
+    }
+    given = _checked(chosen, {option: value for option, value in options_given.items() if value is not None})
+    plots = False
+    if out is not None:
+        io.check_place(out / "result.json")
+        plots = _plots()
     embedder = Embedder(model, engine=engine.value, precision=precision.value)
     with options.progress() as bar:
         task = bar.add_task("Embedding", total=None, note="")
-        result = _measure(bench, embedder, data, pairs, seed, cache, lambda done: bar.advance(task, done))
+        given["progress"] = lambda done: bar.advance(task, done)
+        result = _BENCHES[chosen].evaluate(embedder, place, given)
     if result.failures:
-        name, reason = next(iter(result.failures.items()))
-        options.say(f"{len(result.failures):,} images are missing; the first: {name} {reason}")
-    if form is options.Format.json:
-        typer.echo(json.dumps(result.as_dict(), indent=2))
-    else:
-        Console().print(_table(result, embedder.card.name))
+        image, reason = next(iter(result.failures.items()))
+        options.say(f"{len(result.failures):,} images are missing; the first: {image} {reason}")
+    known = result.model == embedder.fingerprint  # ready features may be of another model
+    model_card = dataclasses.asdict(embedder.card) if known else None
+    name = embedder.card.name if known else result.model[:12] or "unknown model"
+    whole = {**result.as_dict(), "command": shlex.join(["magface", *sys.argv[1:]]), "model_card": model_card}
+    if out is not None:
+        _write(out, name, result, whole, plots)
+    _print(name, result, whole, form)
 
 
-def _measure(
-    bench: Benchmark,
-    embedder: Embedder,
-    data: Path,
-    pairs: Path | None,
-    seed: int,
-    cache: Path | None,
-    progress: faces.Progress,
-) -> Result:
-    from magface.benchmarks import degradation, edc, lfw, toy
+def _chosen(bench: str, data: Path | None) -> tuple[str, Path]:
+    """Name of the benchmark and where its data lie."""
+    if data is None and Path(bench).exists():
+        return "own", Path(bench)
+    if bench not in _BENCHES:
+        near = get_close_matches(bench, _BENCHES, 1)
+        hint = f"did you mean {near[0]}?" if near else "see magface evaluate --help."
+        raise DataError(f"there is no folder and no benchmark {bench}; {hint}")
+    if data is None:
+        raise DataError(f"{bench} needs its data: magface evaluate {bench} DATA.")
+    return bench, data
 
-    match bench:
-        case Benchmark.lfw:
-            return lfw.evaluate(embedder, data, pairs=pairs, cache=cache, progress=progress)
-        case Benchmark.edc:
-            return edc.evaluate(embedder, data, seed=seed, cache=cache, progress=progress)
-        case Benchmark.toy:
-            return toy.evaluate(embedder, data, progress=progress)
-        case Benchmark.degradation:
-            return degradation.evaluate(embedder, data, seed=seed, progress=progress)
+
+def _checked(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, when the benchmark takes them all."""
+    for option in given.keys() - _BENCHES[name].takes:
+        takers = ", ".join(bench for bench, each in _BENCHES.items() if option in each.takes)
+        raise DataError(f"--{option.replace('_', '-')} belongs to {takers}; leave it out.")
+    return {option: value.value if isinstance(value, StrEnum) else value for option, value in given.items()}
+
+
+def _aligner(images: str | None, face: Literal["largest", "central"], faces: FaceSet | None) -> Aligner | None:
+    """What makes crops of the images; None where they are crops."""
+    from magface.aligner import Photos
+    from magface.data.face_set import SIDE
+
+    if images is None and faces is not None and _first_size(faces) != (SIDE, SIDE, 3):
+        images = Images.photos
+    return Photos(which=face) if images == Images.photos else None
+
+
+def _first_size(faces: FaceSet) -> tuple[int, ...]:
+    """Shape of the first image that can be read."""
+    for index in range(len(faces)):
+        with suppress(MagfaceError):
+            return faces.image(index).shape
+    return ()
+
+
+def _write(out: Path, model: str, result: Result, whole: dict[str, Any], plots: bool) -> None:
+    """Everything that a paper or a page takes of a result."""
+    from magface.report import rows
+
+    io.write_atomic(out / "result.json", json.dumps(whole, indent=2))
+    io.write_atomic(out / "table.md", rows.markdown({model: result}, intervals=True))
+    io.write_atomic(out / "table.tex", rows.latex({model: result}, intervals=True))
+    if result.curves and plots:
+        from magface.viz import curves, style
+
+        title = f"{result.benchmark}: {model}"
+        for name, draw in (("roc", curves.roc), ("det", curves.det)):
+            style.save(draw(result.curves, title), out / name)
+
+
+def _plots() -> bool:
+    """Whether there is what draws curves; says it where there is not."""
+    found = find_spec("matplotlib") is not None
+    if not found:
+        options.say("no plots of ROC and DET without matplotlib; pip install 'magface[plot]' for them.")
+    return found
+
+
+def _print(model: str, result: Result, whole: dict[str, Any], form: Printed) -> None:
+    from magface.report import rows
+
+    match form:
+        case Printed.json:
+            typer.echo(json.dumps(whole, indent=2))
+        case Printed.markdown:
+            typer.echo(rows.markdown({model: result}, intervals=True), nl=False)
+        case Printed.latex:
+            typer.echo(rows.latex({model: result}, intervals=True), nl=False)
+        case Printed.text:
+            from rich.console import Console
+
+            Console().print(_table(result, model))
 
 
 def _table(result: Result, model: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     counts = ", ".join(f"{count:,} {name}" for name, count in result.counts.items())
-    table = Table(title=f"{result.benchmark}: {model} ({result.model[:12]})", caption=counts)
+    about = f"{counts}\n{result.protocol}" if result.protocol else counts
+    table = Table(title=f"{result.benchmark}: {model} ({result.model[:12]})", caption=about)
     for name in ("measure", "value", "95 % interval", "note"):
         table.add_column(name, justify="right" if name == "value" else "left")
-    for measure in result.measures:
-        table.add_row(measure.name, *_numbers(measure), measure.note)
+    for part, measures in groupby(result.measures, lambda measure: measure.name.rpartition(": ")[0]):
+        table.add_section()
+        if part:
+            table.add_row(f"[bold]{escape(part)}[/bold]")
+        for measure in measures:
+            table.add_row(measure.name.rpartition(": ")[2], *_numbers(measure), measure.note)
     return table
 
 
