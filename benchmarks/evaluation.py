@@ -416,7 +416,7 @@ def lfw(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Both ways in turns; the embeddings are made anew each time."""
     import openvino
 
-    from magface.benchmarks import lfw as benchmark
+    from magface.benchmarks import verification
     from magface.data import image_folder
     from magface.embedder import Embedder
     from magface.models import default
@@ -427,7 +427,8 @@ def lfw(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
-            embedded.append(benchmark.evaluate(embedder, root, cache=Path(cache)).counts["images"])
+            found = verification.evaluate(embedder, root, name="lfw", cache=Path(cache))
+            embedded.append(found.counts["images"])
 
     ours()
     faces = image_folder.read(root)
