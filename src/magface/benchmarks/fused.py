@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface.benchmarks.result import Curve, Measure, number, tar_measure
+from magface.benchmarks.scores import FMRS
 from magface.fusion import Templates
 from magface.geometry import direction
 from magface.metrics import verification
 from magface.types import F32
 
-FMRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 REJECTED = -1.0
 """Score of a comparison with a template that has no image: below every threshold."""
 
@@ -102,7 +102,7 @@ def scored(templates: Templates, first: Index, second: Index) -> F32:
 
 
 def measures(genuine: F32, impostor: F32) -> list[Measure]:
-    """TAR at `FMRS`, EER and AUC of scores; many are best sorted before.
+    """TAR at `scores.FMRS`, EER and AUC of scores; many are best sorted before.
 
     Raises:
         DataError: there are no genuine or no impostor pairs.
