@@ -363,8 +363,16 @@ class _Folder:
         """Write both tables, and let so much time pass to the next that it does not count."""
         start = time.monotonic()
         names = self.photos.names
-        _write(self.folder / TABLE, _COLUMNS, (row for name in names for row in self.rows.get(name, [])))
-        _write(self.folder / FAILURES, _FAILURE_COLUMNS, (self.failed[name] for name in names if name in self.failed))
+        tables.write_rows(
+            self.folder / TABLE,
+            _COLUMNS,
+            ([row[title] for title in _COLUMNS] for name in names for row in self.rows.get(name, [])),
+        )
+        tables.write_rows(
+            self.folder / FAILURES,
+            _FAILURE_COLUMNS,
+            ([self.failed[name][title] for title in _FAILURE_COLUMNS] for name in names if name in self.failed),
+        )
         end = time.monotonic()
         self._due = end + max(_SECONDS, _PATIENCE * (end - start))
 
@@ -461,10 +469,3 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[Row]:
     if tuple(titles or ()) != columns or any(None in row or None in row.values() for row in rows):
         raise DataError(f"{path} is not a table of this package, or damaged; delete it and run again.")
     return rows
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    with io.atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

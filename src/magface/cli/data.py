@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from magface.cli import options
+from magface.cli.data_align import align
+from magface.cli.data_audit import audit
 from magface.errors import DataError
 
 if TYPE_CHECKING:
@@ -129,4 +131,4 @@ def _write_pairs(path: Path, pairs: Pairs) -> None:
     io.write_atomic(path, "".join(lines))
 
 
-data = (convert,)
+data = (convert, align, audit)

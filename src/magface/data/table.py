@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from magface import io
@@ -37,16 +37,19 @@ def read(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
 
 def write(path: str | os.PathLike[str], rows: Iterable[tuple[str, Record]]) -> None:
     """Write where each image lies, and what is known of it."""
+    columns = ((place, each.person, each.source, int(each.suspect), each.name) for place, each in rows)
+    write_rows(path, TITLES, columns)
+
+
+def write_rows(path: str | os.PathLike[str], titles: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table with any columns, whole or not at all."""
     with (
         io.atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        plain = csv.writer(file, delimiter="\t", lineterminator="\n")
-        quoted = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(TITLES)
-        for place, record in rows:
-            row = [place, record.person, record.source, str(int(record.suspect)), record.name]
-            (quoted if "\r" in "".join(row) else plain).writerow(row)  # `plain` would leave it bare, as an end of line
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(titles)
+        table.writerows(rows)
 
 
 def described(record: Record, row: Mapping[str, str]) -> Record:
