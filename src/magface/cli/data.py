@@ -123,7 +123,7 @@ def _pairs(found: Pairs | None, chosen: str, path: Path | None) -> Pairs | None:
 
 
 def _write_pairs(path: Path, pairs: Pairs) -> None:
-    """A list `first second same fold`; the names of a `.bin` are numbers, so they get an ending that makes them names."""
+    """A list `first second same fold`; names of a `.bin` are numbers, so they get an ending that makes them names."""
     from magface import io
 
     columns = zip(pairs.first, pairs.second, pairs.same.tolist(), pairs.fold.tolist(), strict=True)

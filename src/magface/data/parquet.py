@@ -24,9 +24,11 @@ ROWS = 256
 """Rows of a group that `write` makes: a reader that wants one image reads that much at most."""
 
 _BYTES = 1 << 25
-_BATCH = 64
-_LIGHT_BATCH = 4096
-_BUFFER = 1 << 20
+_BATCH = 8
+"""Images read at a time: a short file can say of each that it is a long one that came before."""
+_TEXTS = 128
+_KEPT = 256
+_BUFFER = 1 << 16
 _OPEN = 16
 _LONGEST = 4096
 _LARGEST = 1 << 53
@@ -40,8 +42,8 @@ def read(path: str | os.PathLike[str]) -> FaceSet:
     number; nobody knows them where there is neither, or no value. Images are called by `name`, `path`, or the path in
     the struct, where that tells all of them apart, and otherwise by their file and row.
 
-    Only a few rows are in memory at a time. To read one image means to read the rows before it in its group, so shuffle
-    no file of large groups; `write` makes small ones.
+    Only a few images are in memory at a time. To read one means to read those before it in its group, so do not shuffle
+    a file of large groups; `write` makes small ones.
 
     Args:
         path: a `.parquet`, or a folder in which all are read.
@@ -118,7 +120,12 @@ def write(
         ],
         metadata={_HUGGING_FACE: json.dumps(_FEATURES)},
     )
-    settings = {"compression": "none", "use_dictionary": ["identity", "source"], "write_statistics": ["label"]}
+    settings = {
+        "compression": "none",
+        "data_page_size": _BUFFER,
+        "use_dictionary": ["identity", "source"],
+        "write_statistics": ["label"],
+    }
     with io.atomic_path(path) as temporary:
         with parquet.ParquetWriter(temporary, schema, **settings) as writer:
             for rows in _groups(faces, failures, progress):
@@ -174,23 +181,17 @@ class _Place(NamedTuple):
         return self.files.image(self.file, self.group, self.row)
 
 
-class _Batch(NamedTuple):
-    """Some images of a group."""
-
-    file: int
-    group: int
-    start: int
-    images: Any
-
-
 class _Files:
-    """Tables that threads read from at once: a few open, and the last two batches, so that order costs nothing."""
+    """Tables that threads read from at once: a few open, and the last images, so that nearly their order is enough."""
 
     def __init__(self, paths: Sequence[Path], columns: Sequence[str]) -> None:
         self._paths, self._columns = paths, columns
         self._lock = threading.Lock()
         self._open: OrderedDict[int, Any] = OrderedDict()
-        self._batches: list[_Batch] = []
+        self._images: OrderedDict[tuple[int, int, int], bytes | None] = OrderedDict()
+        self._bytes = 0
+        self._next = (-1, -1, 0)
+        """File, group and row that `_rest` goes on with."""
         self._rest: Iterator[Any] = iter(())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -204,39 +205,37 @@ class _Files:
             DataError: it is damaged, or no longer what it was, or the row has no image.
         """
         with self._lock, _reading(self._paths[file]):
-            batch = self._batch(file, group, row)
-            content = batch.images[row - batch.start].as_py()
+            while (file, group, row) not in self._images:
+                if self._next[:2] != (file, group) or row < self._next[2]:
+                    column = self._columns[file]
+                    self._rest = self._table(file).iter_batches(_BATCH, row_groups=[group], columns=[column])
+                    self._next = (file, group, 0)
+                self._keep(next(self._rest, None))
+            content = self._images[file, group, row]
         if content is None:
             raise DataError(f"{self._paths[file]}, row {row} of group {group} has no image; leave it out.")
         return content
 
-    def _batch(self, file: int, group: int, row: int) -> _Batch:
-        for batch in self._batches:
-            if batch[:2] == (file, group) and 0 <= row - batch.start < len(batch.images):
-                return batch
-        last = self._batches[-1] if self._batches else None
-        if last is None or last[:2] != (file, group) or row < last.start:
-            self._rest = self._table(file).iter_batches(_BATCH, row_groups=[group], columns=[self._columns[file]])
-            start = 0
-        else:
-            start = last.start + len(last.images)
-        while True:
-            found = next(self._rest, None)
-            if found is None:
-                self._batches.clear()
-                raise ValueError(f"group {group} has no row {row}")
-            images = found.column(0)
-            images = images.field(0) if "." in self._columns[file] else images
-            self._batches = [*self._batches[-1:], _Batch(file, group, start, images)]
-            start += len(images)
-            if row < start:
-                return self._batches[-1]
+    def _keep(self, batch: Any) -> None:
+        """Take the next images, and forget the oldest."""
+        file, group, row = self._next
+        if batch is None:
+            self._next = (-1, -1, 0)
+            raise ValueError(f"group {group} has only {row} rows")
+        column = batch.column(0)
+        for content in (column.field(0) if "." in self._columns[file] else column).to_pylist():
+            self._bytes += len(content or b"") - len(self._images.pop((file, group, row), None) or b"")
+            self._images[file, group, row] = content
+            row += 1
+        self._next = (file, group, row)
+        while len(self._images) > _KEPT or (self._bytes > _BYTES and len(self._images) > _BATCH):
+            self._bytes -= len(self._images.popitem(last=False)[1] or b"")
 
     def _table(self, file: int) -> Any:
         if file not in self._open:
             while len(self._open) >= _OPEN:
                 self._open.popitem(last=False)[1].close()
-            self._open[file] = _opened(self._paths[file], self._columns[file])
+            self._open[file] = _opened(self._paths[file])
         self._open.move_to_end(file)
         return self._open[file]
 
@@ -255,11 +254,11 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} is damaged or no Parquet table of images ({reason}); get it again.") from error
 
 
-def _opened(path: Path, *texts: str) -> Any:
-    """A table whose columns `texts` keep their dictionaries, so that no short file becomes endless memory."""
+def _opened(path: Path) -> Any:
+    """A table that is read page by page."""
     from pyarrow import parquet
 
-    return parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=list(texts))
+    return parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
 
 
 class _Columns(NamedTuple):
@@ -351,8 +350,8 @@ def _light(path: Path, titles: Sequence[str], rows: int) -> dict[str, list[Any]]
     values: dict[str, list[Any]] = {title: [] for title in titles}
     if not titles:
         return values
-    with _opened(path, *titles) as table:
-        for batch in table.iter_batches(_LIGHT_BATCH, columns=list(titles)):
+    with _opened(path) as table:
+        for batch in table.iter_batches(_TEXTS, columns=list(titles)):
             for title in titles:
                 head, _, tail = title.partition(".")
                 column = batch.column(head)
@@ -364,12 +363,10 @@ def _light(path: Path, titles: Sequence[str], rows: int) -> dict[str, list[Any]]
 
 def _plain(column: Any) -> list[Any]:
     """Values of a column, none of them a long text."""
-    import pyarrow as pa
-
-    words = column.dictionary if pa.types.is_dictionary(column.type) else column
-    if any(isinstance(word, str | bytes) and len(word) > _LONGEST for word in words.to_pylist()):
+    values = column.to_pylist()
+    if any(isinstance(value, str) and len(value) > _LONGEST for value in values):
         raise ValueError(f"a text is longer than {_LONGEST} letters")
-    return column.to_pylist()
+    return values
 
 
 def _person(path: Path, title: str, value: Any, known: Sequence[str]) -> str:

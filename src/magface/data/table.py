@@ -47,9 +47,12 @@ def write_rows(path: str | os.PathLike[str], titles: Sequence[str], rows: Iterab
         io.atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(titles)
-        table.writerows(rows)
+        plain = csv.writer(file, delimiter="\t", lineterminator="\n")
+        quoted = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(titles)
+        for row in rows:
+            fields = [str(field) for field in row]
+            (quoted if "\r" in "".join(fields) else plain).writerow(fields)  # `plain` leaves it bare, an end of line
 
 
 def described(record: Record, row: Mapping[str, str]) -> Record:

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 from magface.errors import DataError
 
 _BLOCK = 512
+_ZEROS = bytes(_BLOCK)
 _LONGEST = 1 << 20
 """Bytes of a name, or of other facts on a file, at most."""
 _DIGITS = 9
@@ -63,7 +64,7 @@ class _Archive:
         while True:
             start = self._position
             header = self._take(_BLOCK)
-            if not any(header):
+            if header == _ZEROS:
                 return
             name, kind, size = self._header(header, start)
             if kind in (b"L", b"x"):
@@ -139,8 +140,11 @@ def _number(field: bytes) -> int | None:
     """A number in octal digits, or in base 256 as GNU writes large ones; None where it is neither."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:])
-    digits = field.partition(b"\0")[0].strip(b" ")
-    return int(digits or b"0", 8) if all(digit in b"01234567" for digit in digits) else None
+    digits = field.partition(b"\0")[0].strip(b" ") or b"0"
+    try:
+        return int(digits, 8) if digits.isdigit() else None
+    except ValueError:
+        return None
 
 
 def _text(content: bytes) -> str:

@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -163,7 +163,7 @@ class _Sample(NamedTuple):
 
 
 def _samples(shard: Path) -> Iterator[_Sample]:
-    visible = (member for member in tar.members(shard) if not PurePosixPath(member.name).name.startswith("."))
+    visible = (member for member in tar.members(shard) if not member.name.rpartition("/")[2].startswith("."))
     for key, group in groupby(visible, lambda member: _split(member.name)[0]):
         image, others = None, {}
         for member in group:
