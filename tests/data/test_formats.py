@@ -103,6 +103,14 @@ def test_folders_without_a_set(tmp_path):
         formats.read(tmp_path / "a")
 
 
+@pytest.mark.parametrize("suffix", [".rec", ".tar", ".parquet"])
+def test_what_a_killed_writer_left_is_no_set(places, tmp_path, suffix):
+    whole = next(path for path in places[formats.form_of(f"a{suffix}")].parent.rglob(f"*{suffix}"))
+    shutil.copy(whole, tmp_path / f".a{suffix}.x.part{suffix}")
+    with pytest.raises(DataError, match="holds no image"):
+        formats.read(tmp_path)
+
+
 def test_a_root_belongs_to_a_list(places, known, faces, tmp_path):
     shutil.copy(places["list"], tmp_path / "moved.txt")
     shutil.copy(places["list"].with_suffix(".tsv"), tmp_path / "moved.tsv")

@@ -179,20 +179,20 @@ def write(
 def _form_of_folder(path: Path) -> str:
     if (path / writing.UNFINISHED).is_file():
         raise DataError(f"{path} is unfinished; run the same `magface data convert` again to complete it.")
-    if next(path.glob("*.rec"), None) is not None:
+    if next(path.glob("[!.]*.rec"), None) is not None:
         return "rec"
     if image_folder.holds_image(path):
         return "folder"
-    if next(path.glob("*.tar"), None) is not None:
+    if next(path.glob("[!.]*.tar"), None) is not None:
         return "webdataset"
-    return "folder" if next(path.rglob("*.parquet"), None) is None else "parquet"
+    return "folder" if next(path.rglob("[!.]*.parquet"), None) is None else "parquet"
 
 
 def _rec(path: Path) -> Path:
     """The `.rec` itself, or that of a folder."""
     if path.is_file():
         return path
-    found = sorted(path.glob("*.rec"))
+    found = sorted(path.glob("[!.]*.rec"))
     if len(found) > 1:
         raise DataError(f"{path} holds {', '.join(file.name for file in found)}; name one of them.")
     return found[0]
