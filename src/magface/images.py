@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
@@ -38,6 +39,7 @@ _Used = TypeVar("_Used")
 
 # Only formats of photos: others would start programs (EPS) or match any bytes (TGA).
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+_COLOURS = {"Gray", "YCbCr", "RGB"}  # others, as CMYK, take more than libjpeg
 _ORIENTATION = 0x0112
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _opening = threading.Lock()
@@ -247,6 +249,9 @@ def _unlisted(error: OSError) -> None:
 
 
 def _decoded(content: bytes, name: str, max_pixels: int) -> U8:
+    pixels = _jpeg(content, name, max_pixels)
+    if pixels is not None:
+        return pixels
     try:
         photo = _opened(content, name)
     except UnidentifiedImageError:
@@ -255,9 +260,26 @@ def _decoded(content: bytes, name: str, max_pixels: int) -> U8:
         return _scientific_tiff(content, name, max_pixels)
     with photo:
         _check_size(photo.width, photo.height, name, max_pixels)
-        # JPEG too: OpenCV would save up to 5 % of a whole run, but libjpeg in it writes to stderr where one is damaged.
         photo.load()
         return _upright(_rgb(photo), _orientation(photo))
+
+
+def _jpeg(content: bytes, name: str, max_pixels: int) -> U8 | None:
+    """A sound JPEG, in half the time of Pillow and with the same pixels; None for anything else."""
+    if not content.startswith(b"\xff\xd8"):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+        if colours not in _COLOURS:
+            return None
+        _check_size(width, height, name, max_pixels)
+        pixels = simplejpeg.decode_jpeg(content, "RGB", strict=True)
+    except ValueError:  # damaged, or of a rare kind: Pillow reads it, or says what is wrong
+        return None
+    if b"Exif\0\0" not in content:
+        return pixels
+    with _opened(content, name) as photo:
+        return _upright(pixels, _orientation(photo))
 
 
 def _opened(content: bytes, name: str) -> Image.Image:
