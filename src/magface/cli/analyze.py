@@ -37,7 +37,8 @@ def analyze(
       magface analyze holiday/
       magface analyze *.jpg -o people --format json
     """
-    from magface import images, report
+    from magface import images
+    from magface.report.analysis import analyze as analyze_photos
 
     inside = Path(os.path.realpath(output))  # Path.resolve fails on links that go in circles
     paths = [path for path in images.find(photos) if inside not in Path(os.path.realpath(path)).parents]
@@ -53,7 +54,7 @@ def analyze(
                 found += len(photo.faces)
                 bar.update(task, advance=1, note=f"{found} faces")
 
-            analysis = report.analyze(
+            analysis = analyze_photos(
                 recognizer, paths, output, started=lambda total: bar.update(task, total=total), progress=count
             )
     except KeyboardInterrupt:
