@@ -1,6 +1,7 @@
 """`magface data audit` as a user meets it: errors planted among real faces, tables that training takes."""
 
 import csv
+import inspect
 import io
 import json
 import shutil
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from magface.cli.data_audit import audit
 from magface.cli.main import main
 from magface.data import formats, image_folder
+from magface.data.audit import COPY
 from magface.errors import ImageError
 
 
@@ -114,3 +117,7 @@ def test_bad_input_is_a_sentence(command, tmp_path):
     assert command(tmp_path)[0] == 2
     with pytest.raises(ImageError):
         formats.read(tmp_path).read(0)
+
+
+def test_the_threshold_of_copies_is_the_one_that_was_measured():
+    assert inspect.signature(audit).parameters["copy"].default == COPY
