@@ -8,17 +8,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from magface.benchmarks.result import Curve, Measure, number, tar_measure
-from magface.benchmarks.scores import FMRS
+from magface.benchmarks.result import Measure
 from magface.fusion import Templates
 from magface.geometry import direction
-from magface.metrics import verification
 from magface.types import F32
 
 REJECTED = -1.0
 """Score of a comparison with a template that has no image: below every threshold."""
 
-_POINTS = 200
 _ENTRIES = 1 << 23
 """Entries of a matrix product that are held at a time."""
 _PAIRS = 1 << 10
@@ -99,36 +96,6 @@ def scored(templates: Templates, first: Index, second: Index) -> F32:
     scores = compare(templates.vectors, first, second)
     scores[templates.empty[first] | templates.empty[second]] = REJECTED
     return scores
-
-
-def measures(genuine: F32, impostor: F32) -> list[Measure]:
-    """TAR at `scores.FMRS`, EER and AUC of scores; many are best sorted before.
-
-    Raises:
-        DataError: there are no genuine or no impostor pairs.
-    """
-    return [
-        *map(tar_measure, verification.operating_points(genuine, impostor, FMRS)),
-        number("EER", verification.eer(genuine, impostor)),
-        number("AUC", verification.auc(genuine, impostor)),
-    ]
-
-
-def curve(genuine: F32, impostor: F32) -> Curve:
-    """Exact points of the ROC, as far apart as a logarithmic axis shows, without making the whole curve.
-
-    Args:
-        genuine: `(G,)` scores, rising.
-        impostor: `(I,)` scores, rising.
-
-    Example:
-        >>> curve(np.array([0.4, 0.9], np.float32), np.array([0.1, 0.4], np.float32)).fmr
-        (0.0, 0.0, 0.5, 1.0)
-    """
-    wrong, missed = (np.unique(np.geomspace(1, len(side), _POINTS).astype(int)) for side in (impostor, genuine))
-    thresholds = np.unique(np.concatenate([impostor[len(impostor) - wrong], genuine[missed - 1]]))[::-1]
-    fmr, tar = ((0.0, *(1 - np.searchsorted(side, thresholds) / len(side)).tolist()) for side in (impostor, genuine))
-    return Curve(fmr, tar, len(genuine), len(impostor))
 
 
 def named(prefix: str, found: Sequence[Measure]) -> list[Measure]:

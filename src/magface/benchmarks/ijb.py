@@ -21,7 +21,8 @@ from magface import align, fusion
 from magface.benchmarks import fused
 from magface.benchmarks.faces import Progress, embed
 from magface.benchmarks.fused import REJECTED
-from magface.benchmarks.result import Curve, Measure, Result
+from magface.benchmarks.result import Curve, Measure, Result, rate_measure, tpir_measure
+from magface.benchmarks.scores import curve, rates
 from magface.data import features, ijb
 from magface.data.ijb import Enrolled, Identification, Listing, Subset, TemplatePairs
 from magface.embedder import Embedder
@@ -29,7 +30,7 @@ from magface.errors import DataError
 from magface.fusion import WEIGHTINGS, Templates, Weighting
 from magface.geometry import direction
 from magface.metrics import identification
-from magface.metrics.identification import Found, SearchPoint
+from magface.metrics.identification import Found
 from magface.metrics.verification import wilson
 from magface.types import F32, U8, Embeddings
 
@@ -204,7 +205,7 @@ def _measure(
 def _verification(templates: Templates, pairs: TemplatePairs) -> tuple[list[Measure], Curve]:
     scores = fused.scored(templates, templates.rows(pairs.first), templates.rows(pairs.second))
     genuine, impostor = np.sort(scores[pairs.same]), np.sort(scores[~pairs.same])
-    return fused.measures(genuine, impostor), fused.curve(genuine, impostor)
+    return rates(genuine, impostor), curve(genuine, impostor)
 
 
 def _identification(templates: Templates, searches: Identification) -> list[Measure]:
@@ -231,23 +232,11 @@ def _search(templates: Templates, probes: Enrolled, gallery: Enrolled) -> Found:
 
 
 def _open_and_closed(found: Found) -> list[Measure]:
-    return [*_ranks(found), *(_tpir_measure(identification.tpir_at_fpir(found, fpir)) for fpir in FPIRS)]
+    return [*_ranks(found), *(tpir_measure(identification.tpir_at_fpir(found, fpir)) for fpir in FPIRS)]
 
 
 def _ranks(found: Found) -> list[Measure]:
-    rates = [(f"rank-{k}", identification.rank_rate(found, k)) for k in RANKS]
-    return [
-        Measure(name, rate.share, rate.interval, rate.reason or f"{rate.hits:,} of {rate.trials:,} probes")
-        for name, rate in rates
-    ]
-
-
-def _tpir_measure(point: SearchPoint) -> Measure:
-    name = f"TPIR@FPIR={point.fpir:g}"
-    if point.tpir is None:
-        return Measure(name, None, note=point.reason)
-    note = f"cosine >= {point.threshold:.4f}: {point.accepted:,} of {point.non_mated:,} strangers"
-    return Measure(name, point.tpir, point.interval, note)
+    return [rate_measure(f"rank-{k}", identification.rank_rate(found, k), "probes") for k in RANKS]
 
 
 def _mean(one: Measure, two: Measure) -> Measure:

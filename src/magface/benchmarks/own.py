@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from magface.benchmarks import fused
 from magface.benchmarks.edc import draw
 from magface.benchmarks.faces import Aligner, Progress, embed
-from magface.benchmarks.result import Curve, Measure, Result
-from magface.benchmarks.scores import FMRS, curve, measures, score
+from magface.benchmarks.result import Curve, Measure, Result, rate_measure, tpir_measure
+from magface.benchmarks.scores import FMRS, curve, measures, rates, score
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError
@@ -93,8 +93,9 @@ def evaluate(
 
 def _verification(embeddings: Embeddings, labels: Index, seed: int) -> tuple[list[Measure], Curve, dict[str, int]]:
     scores = score(embeddings, *draw(labels, GENUINE, IMPOSTOR, seed))
-    counts = {"genuine pairs": int(np.sum(scores.same)), "impostor pairs": int(np.sum(~scores.same))}
-    return [_accuracy(embeddings, labels, seed), *measures(scores, FMRS)], curve(scores), counts
+    genuine, impostor = scores.similarity[scores.same], scores.similarity[~scores.same]
+    counts, roc = {"genuine pairs": len(genuine), "impostor pairs": len(impostor)}, curve(genuine, impostor)
+    return [_accuracy(embeddings, labels, seed), *measures(scores, FMRS)], roc, counts
 
 
 def _accuracy(embeddings: Embeddings, labels: Index, seed: int) -> Measure:
@@ -136,12 +137,8 @@ def _identification(embeddings: Embeddings, labels: Index, seed: int) -> tuple[l
     direction = embeddings.direction
     galleries = [enrolled[half[labels[enrolled]] == side] for side in (0, 1)]
     found = _joined([search(direction[probes], labels[probes], direction[g], labels[g]) for g in galleries])
-    rates = [(f"rank-{k}", rank_rate(found, k)) for k in RANKS]
-    closed = [Measure(name, r.share, r.interval, r.reason or f"{r.hits:,} of {r.trials:,} mated") for name, r in rates]
-    opened = []
-    for point in (tpir_at_fpir(found, fpir) for fpir in FPIRS):
-        note = point.reason or f"cosine >= {point.threshold:.4f}: {point.accepted:,} of {point.non_mated:,} non-mated"
-        opened.append(Measure(f"TPIR@FPIR={point.fpir:g}", point.tpir, point.interval, note))
+    closed = [rate_measure(f"rank-{k}", rank_rate(found, k), "mated") for k in RANKS]
+    opened = [tpir_measure(tpir_at_fpir(found, fpir)) for fpir in FPIRS]
     return [*closed, *opened], {"enrolled people": len(enrolled), "searches": len(found)}
 
 
@@ -172,5 +169,5 @@ def _templates(embeddings: Embeddings, labels: Index, seed: int) -> tuple[list[M
     for weighting in WEIGHTINGS:
         templates = fuse(embeddings.vectors[rows[used]], template, weighting=weighting)
         scores = fused.scored(templates, templates.rows(first), templates.rows(second))
-        found += fused.named(weighting, fused.measures(np.sort(scores[same]), np.sort(scores[~same])))
+        found += fused.named(weighting, rates(np.sort(scores[same]), np.sort(scores[~same])))
     return found, 2 * len(people)

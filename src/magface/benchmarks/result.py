@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from magface.metrics.identification import Rate
+from magface.metrics.identification import Rate, SearchPoint
 from magface.metrics.quality import Efficiency
 from magface.metrics.verification import OperatingPoint
 
@@ -104,6 +104,15 @@ def tar_measure(point: OperatingPoint) -> Measure:
         return Measure(name, None, note=point.reason)
     note = f"cosine >= {point.threshold:.4f}: {point.accepted:,} of {point.impostor:,} impostors"
     return Measure(name, point.tar, point.interval, note)
+
+
+def tpir_measure(point: SearchPoint) -> Measure:
+    """The true positive identification rate at one false positive identification rate."""
+    name = f"TPIR@FPIR={point.fpir:g}"
+    if point.tpir is None:
+        return Measure(name, None, note=point.reason)
+    note = f"cosine >= {point.threshold:.4f}: {point.accepted:,} of {point.non_mated:,} non-mated searches"
+    return Measure(name, point.tpir, point.interval, note)
 
 
 def edc_measures(found: Efficiency) -> tuple[Measure, Measure]:

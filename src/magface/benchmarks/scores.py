@@ -15,7 +15,6 @@ from magface.types import F32, Embeddings
 
 FMR = 1e-3
 FMRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-_POINTS = 200
 _BLOCK = 1 << 16
 
 
@@ -79,8 +78,20 @@ def _discard(scores: Scores, point: verification.OperatingPoint) -> Sequence[Mea
     return edc_measures(quality.efficiency(found, scores.quality[genuine], point.threshold))
 
 
-def curve(scores: Scores) -> Curve:
-    """The ROC at as many points as a plot with logarithmic axes needs."""
-    genuine, impostor = scores.similarity[scores.same], scores.similarity[~scores.same]
-    small = verification.thinned(verification.roc(genuine, impostor), _POINTS)
-    return Curve(tuple(small.fmr.tolist()), tuple(small.tar.tolist()), len(genuine), len(impostor))
+def rates(genuine: NDArray[np.floating], impostor: NDArray[np.floating]) -> list[Measure]:
+    """TAR at `FMRS`, EER and AUC of scores; many are best sorted before.
+
+    Raises:
+        DataError: there are no genuine or no impostor pairs.
+    """
+    return [
+        *map(tar_measure, verification.operating_points(genuine, impostor, FMRS)),
+        number("EER", verification.eer(genuine, impostor)),
+        number("AUC", verification.auc(genuine, impostor)),
+    ]
+
+
+def curve(genuine: NDArray[np.floating], impostor: NDArray[np.floating]) -> Curve:
+    """The ROC at as many points as a plot with logarithmic axes needs; many scores are best sorted before."""
+    points = verification.roc_points(genuine, impostor)
+    return Curve(tuple(points.fmr.tolist()), tuple(points.tar.tolist()), len(genuine), len(impostor))

@@ -15,6 +15,7 @@ from magface import fusion
 from magface.benchmarks import fused
 from magface.benchmarks.faces import Progress, embed
 from magface.benchmarks.result import Curve, Measure, Result
+from magface.benchmarks.scores import curve, rates
 from magface.data import degradations, face_set
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
@@ -227,8 +228,8 @@ def _compared(found: dict[Weighting, Templates], pairs: _Pairs) -> tuple[list[Me
     curves = {}
     for weighting, values in scores.items():
         genuine, impostor = np.sort(values[pairs.same]), np.sort(values[~pairs.same])
-        measures += fused.named(weighting, fused.measures(genuine, impostor))
-        curves[str(weighting)] = fused.curve(genuine, impostor)
+        measures += fused.named(weighting, rates(genuine, impostor))
+        curves[str(weighting)] = curve(genuine, impostor)
     if set(COMPARED) <= scores.keys():
         theirs, ours = (scores[each] for each in COMPARED)
         measures += [_difference(ours, theirs, pairs, fmr) for fmr in _FMRS]

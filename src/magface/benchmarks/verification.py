@@ -108,7 +108,7 @@ def evaluate(
         counts,
         found.failures,
         f"{protocol}: {PROTOCOLS[protocol].text}; {how}",
-        {name: curve(scores)},
+        {name: curve(scores.similarity[scores.same], scores.similarity[~scores.same])},
     )
 
 

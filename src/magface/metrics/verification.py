@@ -141,49 +141,52 @@ def roc(genuine: ArrayLike, impostor: ArrayLike) -> Roc:
         (array([inf, 0.9, 0.4, 0.1]), array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]))
     """
     genuine_sorted, impostor_sorted = _sides(genuine, impostor)
-    levels = np.unique(np.concatenate([genuine_sorted, impostor_sorted]))[::-1].astype(np.float64)
-
-    def accepted(scores: Float) -> F64:
-        return np.concatenate([[0.0], 1.0 - np.searchsorted(scores, levels, side="left") / len(scores)])
-
-    return Roc(np.concatenate([[np.inf], levels]), accepted(impostor_sorted), accepted(genuine_sorted))
+    return _roc_at(np.unique(np.concatenate([genuine_sorted, impostor_sorted])), genuine_sorted, impostor_sorted)
 
 
-def thinned(curve: Roc, points: int) -> Roc:
-    """A curve at fewer points that looks the same on logarithmic axes, for plots and files.
+def roc_points(genuine: ArrayLike, impostor: ArrayLike, points: int = 200) -> Roc:
+    """Some points of the ROC, for plots and files, without making the whole curve.
 
-    The points kept lie equally far apart along the curve of FNMR over FMR, both axes logarithmic. Every one is a point
-    of the full curve.
+    Every one is a point of `roc`. They lie equally far apart on a logarithmic axis of FMR, and of FNMR.
 
     Args:
-        curve: K points.
-        points: the most to keep, at least 2.
+        genuine: `(G,)` float similarities; sorted ones take less time.
+        impostor: `(I,)` float similarities, likewise.
+        points: on each axis, at most; at least 2.
 
     Returns:
-        The first and the last point of `curve`, and at most `points - 2` between them.
+        The first point of the curve, the last, and at most `2 * points` in all beyond the first.
 
     Raises:
-        DataError: `points` is below 2.
+        DataError: `points` is below 2, a class is empty, or a score is NaN or infinite.
 
     Example:
-        >>> scores = np.arange(1000) / 1000
-        >>> small = thinned(roc(scores + 0.5, scores), 50)
-        >>> len(small.fmr) <= 50, small.fmr[0], small.tar[-1]
-        (True, np.float64(0.0), np.float64(1.0))
+        >>> curve = roc_points([0.9, 0.4], [0.4, 0.1])
+        >>> curve.thresholds, curve.fmr, curve.tar
+        (array([inf, 0.9, 0.4, 0.1]), array([0. , 0. , 0.5, 1. ]), array([0. , 0.5, 1. , 1. ]))
     """
     if points < 2:
         raise DataError(f"a curve needs at least 2 points; {points} are too few.")
-    if len(curve.fmr) <= points:
-        return curve
-    along = _logarithm(curve.fmr) - _logarithm(curve.fnmr)  # both rise, so this is the length of the way there
-    wanted = np.linspace(along[0], along[-1], points)
-    rows = np.unique(np.append(np.searchsorted(along, wanted[:-1]), len(along) - 1))
-    return Roc(curve.thresholds[rows], curve.fmr[rows], curve.tar[rows])
+    genuine_sorted, impostor_sorted = _sides(genuine, impostor)
+    wrong, missed = (_geometric(len(side), points) for side in (impostor_sorted, genuine_sorted))
+    kept = [impostor_sorted[len(impostor_sorted) - wrong], genuine_sorted[missed - 1]]
+    lowest = min(genuine_sorted[0], impostor_sorted[0])
+    return _roc_at(np.unique(np.concatenate([*kept, [lowest]])), genuine_sorted, impostor_sorted)
 
 
-def _logarithm(rate: F64) -> F64:
-    """Of a rate, where 0 counts as half of the smallest that is not."""
-    return np.asarray(np.log10(np.maximum(rate, np.min(rate[rate > 0]) / 2)))
+def _geometric(count: int, points: int) -> Index:
+    """Whole numbers from 1 to `count`, equally far apart on a logarithmic axis."""
+    return np.unique(np.geomspace(1, count, points).astype(np.intp))
+
+
+def _roc_at(levels: Float, genuine: Float, impostor: Float) -> Roc:
+    """The curve at rising scores, of two sorted sides."""
+    falling = levels[::-1]
+
+    def accepted(scores: Float) -> F64:
+        return np.concatenate([[0.0], 1.0 - np.searchsorted(scores, falling, side="left") / len(scores)])
+
+    return Roc(np.append(np.inf, falling).astype(np.float64), accepted(impostor), accepted(genuine))
 
 
 def auc(genuine: ArrayLike, impostor: ArrayLike) -> float:
