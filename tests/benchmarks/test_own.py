@@ -16,7 +16,7 @@ from magface.geometry import cosine
 def made(monkeypatch):
     """An evaluation of given embeddings of given people."""
 
-    def evaluate(vectors, labels, seed=0) -> Result:
+    def evaluate(vectors, labels, seed=0, interval="pairs") -> Result:
         names = [f"p{label:03d}" for label in labels]
         faces = FaceSet.of([Record(f"{i}.png", name, Held(b"")) for i, name in enumerate(names)])
         embeddings = own.Embeddings(np.asarray(vectors, np.float32), "a network")
@@ -25,7 +25,7 @@ def made(monkeypatch):
         class Network:
             fingerprint = "a network"
 
-        return own.evaluate(Network(), faces, seed=seed)
+        return own.evaluate(Network(), faces, seed=seed, interval=interval)
 
     return evaluate
 
@@ -83,6 +83,20 @@ def test_ranks_and_open_set_rates_by_brute_force(made):
     note = next(m.note for m in found.measures if m.name == "identification: TPIR@FPIR=0.1")
     threshold = float(note.split()[2].rstrip(":"))
     assert sum(score >= threshold - 5e-5 for score in best) <= 0.1 * len(best) + 1
+
+
+def test_intervals_over_people_are_wider(made):
+    vectors, labels = people(25, 8, 1.6)
+    vectors[labels % 5 == 0] += 1.5 * np.random.default_rng(5).normal(size=(40, 64))  # some people are hard
+    over = {each: made(vectors, labels, interval=each) for each in ("pairs", "people")}
+    found = {kind: {m.name: m for m in result.measures} for kind, result in over.items()}
+    name = "verification: TAR@FMR=0.01"
+    assert found["pairs"][name].value == found["people"][name].value
+    pairs, wider = (found[kind][name].interval for kind in ("pairs", "people"))
+    assert wider[1] - wider[0] > 1.5 * (pairs[1] - pairs[0])
+    low, high = found["people"]["verification: accuracy"].interval
+    assert low < found["people"]["verification: accuracy"].value < high
+    assert "over people" in over["people"].protocol
 
 
 def test_what_small_sets_cannot_tell_is_said(made):

@@ -21,12 +21,13 @@ from magface.benchmarks.edc import draw
 from magface.benchmarks.faces import Aligner, Progress, embed
 from magface.benchmarks.result import Curve, Measure, Result, rate_measure, tpir_measure
 from magface.benchmarks.scores import FMRS, curve, measures, rates, score
+from magface.benchmarks.verification import Interval
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.fusion import Weighting, fuse
 from magface.metrics.identification import Found, rank_rate, search, tpir_at_fpir
-from magface.metrics.verification import kfold_accuracy
+from magface.metrics.verification import bootstrap_people_accuracy, kfold_accuracy
 from magface.types import Embeddings
 
 GENUINE, IMPOSTOR = 20_000, 2_000_000
@@ -47,6 +48,7 @@ def evaluate(
     faces: FaceSet,
     *,
     align: Aligner | None = None,
+    interval: Interval = "pairs",
     seed: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -57,6 +59,8 @@ def evaluate(
         embedder: the model.
         faces: images of at least two people, one of them with two images.
         align: makes crops of the images; None where they are crops.
+        interval: 95 % intervals of the verification by drawing pairs, or people, again; those of searches and templates
+            are of searches and pairs.
         seed: of all that is drawn.
         cache: see `faces.embed`.
         progress: called as images are embedded.
@@ -70,7 +74,7 @@ def evaluate(
     kept, embeddings = embed(embedder, faces, cache, progress, align=align)
     if not 1 < len(kept.people) < len(kept):
         raise DataError("an evaluation needs at least two people, and one of them with two images.")
-    pairs, roc, compared = _verification(embeddings, kept.labels, seed)
+    pairs, roc, compared = _verification(embeddings, kept.labels, seed, interval == "people")
     searches, searched = _identification(embeddings, kept.labels, seed)
     fused_pairs, templates = _templates(embeddings, kept.labels, seed)
     counts = {
@@ -86,19 +90,27 @@ def evaluate(
         *fused.named("identification", searches),
         *fused.named("templates", fused_pairs),
     )
-    protocol = f"own: pairs, searches and templates drawn with seed {seed}; single view; unreadable images left out"
+    protocol = (
+        f"own: pairs, searches and templates drawn with seed {seed}; single view; unreadable images left out; "
+        f"intervals of the verification over {interval}"
+    )
     curves = {"verification": roc}
     return Result("own", embedder.fingerprint, found, counts, dict(kept.failures), protocol, curves)
 
 
-def _verification(embeddings: Embeddings, labels: Index, seed: int) -> tuple[list[Measure], Curve, dict[str, int]]:
-    scores = score(embeddings, *draw(labels, GENUINE, IMPOSTOR, seed))
-    genuine, impostor = scores.similarity[scores.same], scores.similarity[~scores.same]
-    counts, roc = {"genuine pairs": len(genuine), "impostor pairs": len(impostor)}, curve(genuine, impostor)
-    return [_accuracy(embeddings, labels, seed), *measures(scores, FMRS)], roc, counts
+def _verification(
+    embeddings: Embeddings, labels: Index, seed: int, over_people: bool
+) -> tuple[list[Measure], Curve, dict[str, int]]:
+    first, second, same = draw(labels, GENUINE, IMPOSTOR, seed)
+    scores = score(embeddings, first, second, same)
+    genuine, impostor = scores.similarity[same], scores.similarity[~same]
+    counts = {"genuine pairs": len(genuine), "impostor pairs": len(impostor)}
+    people = (labels[first], labels[second]) if over_people else None
+    accuracy = _accuracy(embeddings, labels, seed, over_people)
+    return [accuracy, *measures(scores, FMRS, people)], curve(genuine, impostor), counts
 
 
-def _accuracy(embeddings: Embeddings, labels: Index, seed: int) -> Measure:
+def _accuracy(embeddings: Embeddings, labels: Index, seed: int, over_people: bool) -> Measure:
     """Accuracy over folds of people, as many genuine as impostor pairs in each."""
     people = np.random.default_rng(seed).permutation(labels.max() + 1)
     pairs = [pair for fold in np.array_split(people, FOLDS) if (pair := _fold(labels, fold, seed)) is not None]
@@ -106,8 +118,13 @@ def _accuracy(embeddings: Embeddings, labels: Index, seed: int) -> Measure:
         return Measure("accuracy", None, note="needs two folds of people, each with a genuine and an impostor pair.")
     first, second, same = (np.concatenate(column) for column in zip(*pairs, strict=True))
     fold = np.repeat(np.arange(len(pairs)), [len(pair.same) for pair in pairs])
-    found = kfold_accuracy(score(embeddings, first, second, same).similarity, same, fold)
-    return Measure("accuracy", found.accuracy, note=f"mean of {len(pairs)} folds of people, {len(same):,} pairs")
+    similarity = score(embeddings, first, second, same).similarity
+    found = kfold_accuracy(similarity, same, fold)
+    interval = None
+    if over_people:
+        interval = bootstrap_people_accuracy(similarity, same, fold, labels[first], labels[second])
+    note = f"mean of {len(pairs)} folds of people, {len(same):,} pairs"
+    return Measure("accuracy", found.accuracy, interval, note)
 
 
 class _Pairs(NamedTuple):

@@ -118,7 +118,7 @@ _ALIGNED = frozenset({"images", "face", "cache"})
 _PAIRS = _ALIGNED | {"pairs", "protocol", "missing", "interval"}
 _VERIFICATION = ("lfw", "cfp-ff", "cfp-fp", "agedb-30", "calfw", "cplfw", "xqlfw")
 _BENCHES = {
-    "own": _Bench("own", _ALIGNED | {"seed"}, opened=True),
+    "own": _Bench("own", _ALIGNED | {"interval", "seed"}, opened=True),
     **{name: _Bench("verification", _PAIRS, {"name": name}) for name in (*_VERIFICATION, "pairs")},
     "rfw": _Bench("rfw", _PAIRS - {"pairs"}),
     "ijbb": _Bench("ijb", frozenset({"flip", "detector_score", "features", "cache"}), {"subset": "IJBB"}),
@@ -157,7 +157,7 @@ def evaluate(
         typer.Option(help="Sets of pairs: leave out a pair that lacks an image, or count it as rejected."),
     ] = None,
     interval: Annotated[
-        Interval | None, typer.Option(help="Sets of pairs: intervals by drawing pairs, or people, again.")
+        Interval | None, typer.Option(help="FOLDER, sets of pairs: intervals by drawing pairs, or people, again.")
     ] = None,
     distractors: Annotated[Path | None, typer.Option(help="megaface: folder of the distractors.")] = None,
     noises: Annotated[Path | None, typer.Option(help="megaface: folder of the lists of images to leave out.")] = None,
