@@ -50,6 +50,15 @@ def test_from_first_weights_to_a_checkpoint(setting, capsys):
     assert "2 steps on 12 images of 3 people" in capsys.readouterr().out
 
 
+def test_images_are_looked_at_when_their_turn_comes(setting, capsys):
+    recipe, people, out = setting
+    (people / "p1" / "5.png").write_bytes(b"no image")
+    assert magface(recipe, "--data", people, "-o", out, "--format", "json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["images"], summary["failures"], summary["unreadable"]) == (12, 0, 1)
+    assert (out / "unreadable.tsv").read_text().startswith("p1/5.png\t")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

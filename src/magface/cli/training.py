@@ -52,7 +52,9 @@ def run(
     from magface.train.ranks import joined
 
     with joined(device) as ranks:
-        faces = formats.read(data, table).checked()
+        faces = formats.read(data, table)
+        if trained:  # all images are looked at before the first step; else the loop leaves out what cannot be read
+            faces = faces.checked()
         if ranks.first:
             for _, reason in faces.failures:
                 options.say(reason)

@@ -108,6 +108,7 @@ def validate(recipe: Recipe, backbone: nn.Module, faces: FaceSet, device: str = 
     _, held = faces.split(recipe.data.validation, recipe.data.validation_seed)
     if not len(held):
         return {}
+    held = held.checked()
     vectors = _embed(Live(backbone.eval(), device), held)
     found = {}
     for source in np.unique(held.sources).tolist():
