@@ -134,7 +134,7 @@ def section(name: str, found: dict[str, Any]) -> str:
             f"### {SETS[name][0]}",
             "",
             ", ".join(f"{count:,} {what}" for what, count in first["counts"].items()) + ".",
-            *([f"Protocol: {first['protocol']}."] if first.get("protocol") else []),
+            *(["", f"Protocol: {first['protocol']}."] if first["protocol"] else []),
             "",
             f"| measure | {' | '.join(heads)} |",
             f"| --- |{' ---: |' * len(models)}",
