@@ -7,7 +7,7 @@ import magface
 
 PUBLIC = """
 __version__ Recognizer RecognizedFace Photo Verification analyze Embedder Embeddings Face Detector YuNet Card
-direction magnitude cosine angle score percentile average_linkage
+direction magnitude cosine angle score percentile average_linkage fuse Templates
 MagfaceError ImageError NoFaceError ModelError EngineError DataError
 """
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from magface.detect import Detector, YuNet
     from magface.embedder import Embedder
     from magface.errors import DataError, EngineError, ImageError, MagfaceError, ModelError, NoFaceError
+    from magface.fusion import Templates, fuse
     from magface.geometry import angle, cosine, direction, magnitude
     from magface.models.card import Card
     from magface.quality.calibration import percentile, score
@@ -42,6 +43,8 @@ __all__ = [
     "score",
     "percentile",
     "average_linkage",
+    "fuse",
+    "Templates",
     "MagfaceError",
     "ImageError",
     "NoFaceError",
@@ -55,6 +58,7 @@ _HOMES = {
     "detect": ["Detector", "YuNet"],
     "embedder": ["Embedder"],
     "errors": ["MagfaceError", "ImageError", "NoFaceError", "ModelError", "EngineError", "DataError"],
+    "fusion": ["fuse", "Templates"],
     "geometry": ["direction", "magnitude", "cosine", "angle"],
     "models.card": ["Card"],
     "quality.calibration": ["score", "percentile"],
