@@ -68,8 +68,7 @@ def by_loops(weighting, vectors, weight):
 
 
 def tar(genuine, impostor, fmr):
-    thresholds = [t for t in impostor if np.mean(impostor >= t) <= fmr]
-    return np.mean(genuine >= min(thresholds)) if thresholds else np.mean(genuine > impostor.max())
+    return np.mean(genuine > min(t for t in impostor if np.mean(impostor > t) <= fmr))
 
 
 def expected(weighting, vectors=VECTORS, weight=None):

@@ -51,12 +51,23 @@ def test_tar_is_the_brute_force_one(genuine, impostor, fmr):
         assert point.tar is point.threshold is point.interval is None
         assert "impostor comparisons" in point.reason
         return
-    candidates = [*sorted(set(impostor)), np.nextafter(max(impostor), np.inf)]
-    best = next(t for t in candidates if sum(s >= t for s in impostor) / len(impostor) <= fmr)
+    best = next(t for t in np.nextafter(sorted(set(impostor)), 2) if np.mean(np.array(impostor) >= t) <= fmr)
     assert point.threshold == best
     assert point.accepted == sum(s >= best for s in impostor)
     assert point.tar == sum(s >= best for s in genuine) / len(genuine)
     assert (point.genuine, point.impostor, point.reason) == (len(genuine), len(impostor), "")
+
+
+@given(scores, scores, rates)
+def test_tar_is_the_highest_on_scikit_learns_roc(genuine, impostor, fmr):
+    fpr, tpr, _ = sklearn_metrics.roc_curve(*both(genuine, impostor))
+    point = v.tar_at_fmr(genuine, impostor, fmr)
+    assert point.tar in (None, pytest.approx(max(tpr[fpr <= fmr])))
+
+
+def test_a_genuine_score_between_two_impostors_is_accepted():
+    point = v.tar_at_fmr([0.5, 0.2], [0.9, 0.3, 0.1], 0.34)
+    assert (point.tar, point.accepted, point.threshold) == (0.5, 1, np.nextafter(0.3, 1))
 
 
 @pytest.mark.parametrize(("count", "fmr", "accepted"), [(100, 0.29, 29), (3000, 1e-3, 3), (200_000, 1e-3, 200)])
@@ -103,9 +114,9 @@ def test_levels_finer_than_the_data_are_not_measurable():
 
 
 def test_precisions_may_differ():
-    genuine, impostor = np.float32([0.1, 0.7]), np.float64([0.1, 0.3, 0.5, 0.7])
-    assert v.tar_at_fmr(genuine, impostor, 0.3).tar == 0  # 0.7 in float32 is a little less
-    assert v.tar_at_fmr(genuine.astype(float), np.float32(impostor), 0.3).tar == 0.5
+    genuine, impostor = np.float32([0.1, 0.7]), np.float64([0.1, 0.69999998, 0.8, 0.9])
+    assert v.tar_at_fmr(genuine, impostor, 0.5).tar == 0.5
+    assert v.tar_at_fmr(genuine.astype(float), np.float32(impostor), 0.5).tar == 0  # in float32 both are 0.7
 
 
 @given(scores, scores, st.integers(2, 9))
@@ -224,9 +235,7 @@ def repeated(seed, repeats, same, first, second):
 
 
 def brute_tar(genuine, impostor, fmr):
-    above = np.nextafter(max(impostor), np.inf)
-    threshold = min(t for t in [*impostor, above] if np.mean(impostor >= t) <= fmr)
-    return np.mean(genuine >= threshold)
+    return np.mean(genuine > min(t for t in impostor if np.mean(impostor > t) <= fmr))
 
 
 @given(people, st.integers(0, 9), rates)

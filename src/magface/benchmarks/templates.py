@@ -271,14 +271,9 @@ class _Drawn:
         A pair of a person counts as often as the person, a pair of two as often as there are copies of both.
         """
         shown = weight * self._templates
-        allowed = self._fmr * (shown.sum() ** 2 - (shown**2).sum()) / 2
+        impostors = (shown.sum() ** 2 - (shown**2).sum()) / 2
         counts = weight[self._sides[0]] * weight[self._sides[1]]
-        accepted = int(np.searchsorted(np.cumsum(counts), allowed, side="right"))
-        if accepted < len(counts):  # the scores tied with the first that is too many are too many
-            accepted = int(np.searchsorted(-self._impostor, -self._impostor[accepted]))
-        kept = np.flatnonzero(counts[:accepted])
-        threshold = (
-            self._impostor[kept[-1]] if len(kept) else np.nextafter(self._impostor[accepted], np.float32(np.inf))
-        )
+        rejected = int(np.searchsorted(np.cumsum(counts), self._fmr * impostors, side="right"))
+        above = self._impostor[min(rejected, len(counts) - 1)]
         genuine = weight[self._person]
-        return float(genuine[self._genuine >= threshold].sum() / genuine.sum()) if genuine.any() else math.nan
+        return float(genuine[self._genuine > above].sum() / genuine.sum()) if genuine.any() else math.nan

@@ -194,7 +194,7 @@ def _point(genuine: F32, falling: F32, impostors: int, fmr: float) -> OperatingP
         reason = f"FMR {fmr:g} needs at least {math.ceil(1 / fmr):,} impostor comparisons; there are {impostors:,}."
         return OperatingPoint(fmr, None, None, None, 0, *counts, reason)
     accepted = int(np.count_nonzero(falling[:allowed] > falling[allowed]))
-    threshold = falling[accepted - 1] if accepted else np.nextafter(falling[0], np.float32(np.inf))
+    threshold = np.nextafter(falling[allowed], np.float32(np.inf))
     matches = int(np.count_nonzero(genuine >= threshold))
     tar, interval = matches / len(genuine), wilson(matches, len(genuine))
     return OperatingPoint(fmr, float(threshold), tar, interval, accepted, *counts)

@@ -163,7 +163,7 @@ def edc_repicked(
         DataError: empty, shapes differ, NaN, or `fmr` out of range.
 
     Example:
-        >>> curve = edc_repicked([0.1, 0.9, 0.8], [0.3, 0.0], [1, 3, 3], [3, 2], fmr=0.5, discarded=[0.0, 0.2])
+        >>> curve = edc_repicked([0.1, 0.9, 0.8], [0.3, 0.2], [1, 3, 3], [3, 2], fmr=0.5, discarded=[0.0, 0.2])
         >>> curve.fnmr.round(3)
         array([0.333, 0.   ])
     """

@@ -1,6 +1,6 @@
 """One-to-one verification: genuine and impostor scores in, error rates at exact thresholds out.
 
-A comparison is accepted when `score >= threshold`; scores are similarities. Thresholds are taken from the scores
+A comparison is accepted when `score >= threshold`; scores are similarities. Thresholds come from the scores
 themselves and never from a grid, so every rate is the exact one. Scores that are sorted already are not sorted again.
 """
 
@@ -255,23 +255,22 @@ def _meeting(fmr: F64, tar: F64) -> float:
 
 
 def threshold_at_fmr(impostor: ArrayLike, fmr: float) -> float | None:
-    """Smallest impostor score that, as a threshold, accepts no more than the share `fmr` of the impostor scores.
+    """Smallest threshold that accepts no more than the share `fmr` of the impostor scores.
 
     Args:
         impostor: `(I,)` float similarities of two people.
         fmr: false match rate, between 0 and 1, both excluded.
 
     Returns:
-        The threshold. Tied scores are accepted or rejected together; when the highest ones are too many, it is the
-        next number above them in the precision of the scores. None when `fmr < 1 / I`: so few comparisons cannot
-        measure it.
+        The next number, in the precision of the scores, above the highest impostor score that must be rejected; tied
+        ones are accepted or rejected together. None when `fmr < 1 / I`: so few comparisons cannot measure it.
 
     Raises:
         DataError: `fmr` is out of range, the class is empty, or a score is NaN or infinite.
 
     Example:
-        >>> threshold_at_fmr([0.1, 0.2, 0.3, 0.4], 0.5)
-        0.3
+        >>> threshold_at_fmr([0.125, 0.25, 0.5, 0.75], 0.5)
+        0.25000000000000006
         >>> threshold_at_fmr([0.1, 0.2, 0.3, 0.4], 0.1) is None
         True
     """
@@ -286,14 +285,14 @@ def _threshold(scores: Float, fmr: float) -> float | None:
     if fmr < 1 / count:
         return None
     allowed = bisect_left(range(1, count), True, key=lambda accepted: accepted / count > fmr)
-    first = count - allowed  # the lowest score that may be accepted, unless those tied with it are too many
-    if allowed and first and scores[first - 1] == scores[first]:
-        first = int(np.searchsorted(scores, scores[first], side="right"))
-    return float(scores[first] if first < count else np.nextafter(scores[-1], np.inf, dtype=scores.dtype))
+    return float(np.nextafter(scores[count - 1 - allowed], np.inf, dtype=scores.dtype))
 
 
 def tar_at_fmr(genuine: ArrayLike, impostor: ArrayLike, fmr: float) -> OperatingPoint:
-    """True accept rate at a false match rate, at the exact threshold.
+    """True accept rate at a false match rate, at the exact threshold: the highest on the ROC up to that rate.
+
+    Differs from scripts such as the official ones for IJB, which take the point of the ROC whose rate is the nearest,
+    be it above the one asked for.
 
     Args:
         genuine: `(G,)` float similarities of two images of one person.
@@ -634,6 +633,4 @@ def _drawn(weight: F64, genuine: Mask, ends: Index, fmrs: Sequence[float]) -> tu
     if not accepted[-1] or not matches[-1]:
         return math.nan, [math.nan] * len(fmrs)
     fmr, tar = accepted / accepted[-1], matches / matches[-1]
-    # A threshold is an impostor score, or lies just above the highest one, where FMR is still 0.
-    own = np.append(np.searchsorted(accepted, 0.0, side="right") - 1, np.flatnonzero(np.diff(accepted)) + 1)
-    return _meeting(fmr, tar), [float(tar[own[np.searchsorted(fmr[own], rate, side="right") - 1]]) for rate in fmrs]
+    return _meeting(fmr, tar), [float(tar[np.searchsorted(fmr, rate, side="right") - 1]) for rate in fmrs]
