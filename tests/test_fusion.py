@@ -22,7 +22,7 @@ def by_loops(vectors, template, media, weighting, weight):
         parts, images, lost, lost_media = [], 0, 0, 0
         for m in sorted({m for m, of in zip(media, template, strict=True) if of == t}):
             rows = [i for i in range(len(vectors)) if template[i] == t and media[i] == m]
-            shared = [i for i in rows if vectors[i].any() and weight[i] > 0]
+            shared = [i for i in rows if vectors[i].any()]
             images, lost, lost_media = images + len(shared), lost + len(rows) - len(shared), lost_media + (not shared)
             if not shared:
                 continue
@@ -94,6 +94,18 @@ def test_where_the_magnitude_has_a_say():
         frame, still = (np.abs(direction_of(weighting, factors) - even).max() for factors in ([2, 1, 1], [1, 1, 2]))
         assert (frame > 0.01) == (weighting != "mean")
         assert (still > 0.01) == weighting.startswith("magface+")
+
+
+def test_an_image_of_weight_nothing_still_counts_in_its_medium():
+    """As the limit of small weights, and as a script that multiplies and then takes means."""
+    vectors, template, media = np.eye(3, dtype=np.float32), [1, 1, 1], [4, 4, 9]
+    found, near = (fuse(vectors, template, media, weight=[weight, 1, 1]) for weight in (0, 1e-6))
+    np.testing.assert_allclose(found.vectors, [[0, 0.25, 0.5]])
+    np.testing.assert_allclose(near.vectors, found.vectors, atol=1e-6)
+    assert (found.images[0], found.lost[0]) == (3, 0)
+    alone = fuse(vectors, [1, 2, 3], weight=[0, 1, 1])
+    assert not alone.vectors[0].any()
+    assert not alone.empty.any()
 
 
 def test_raw_templates_keep_their_magnitude():

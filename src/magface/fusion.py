@@ -33,10 +33,10 @@ class Templates:
 
     Attributes:
         ids: `(T,)` int64, rising.
-        vectors: `(T, D)` float32, raw; zeros where no image has a share.
-        images: `(T,)` int64, images that have a share.
+        vectors: `(T, D)` float32, raw; zeros where no image has a share, or all of them have weight 0.
+        images: `(T,)` int64, images that have a share: their embedding is not zeros.
         media: `(T,)` int64, media that such images come from.
-        lost: `(T,)` int64, images that have none: their embedding is zeros, or their weight is 0.
+        lost: `(T,)` int64, images that have none.
         lost_media: `(T,)` int64, media that have only such images.
     """
 
@@ -93,6 +93,8 @@ def fuse(
             medium inside a template only.
         weighting: which magnitude weighs what.
         weight: `(N,)` float, finite and >= 0, by which each image counts besides, such as the score of the detector.
+            As in insightface's scripts it multiplies the embedding and no mean is divided by it, so an image of weight
+            0 adds nothing and still counts among the images of its medium.
 
     Returns:
         The templates in the order of their ids.
@@ -131,7 +133,9 @@ class _Block(NamedTuple):
     images: F32
     """`(n, D)` raw."""
     weight: F32
-    """`(n,)`, 0 for images without a share."""
+    """`(n,)`."""
+    shown: NDArray[np.bool_]
+    """`(n,)`, images that have a share."""
     media: Index
     """`(M,)` first image of each medium."""
     templates: Index
@@ -140,7 +144,7 @@ class _Block(NamedTuple):
     def in_media(self, images: F32) -> F32:
         """Mean over the images of each medium that have a share, each times its weight; of `(n, ...)`, `(M, ...)`."""
         each = (-1, *[1] * (images.ndim - 1))
-        present = np.add.reduceat((self.weight > 0).astype(np.float32), self.media)
+        present = np.add.reduceat(self.shown.astype(np.float32), self.media)
         sums: F32 = np.add.reduceat(images * self.weight.reshape(each), self.media, axis=0)
         return np.divide(sums, np.maximum(present, np.float32(1)).reshape(each))
 
@@ -152,11 +156,11 @@ class _Block(NamedTuple):
 
     def present(self) -> NDArray[np.bool_]:
         """`(M,)` media with an image that has a share."""
-        return np.maximum.reduceat(self.weight, self.media) > 0
+        return np.logical_or.reduceat(self.shown, self.media)
 
     def counts(self) -> tuple[Index, Index, Index, Index]:
         """Images, media, lost images and lost media of each template."""
-        image, medium = self.weight > 0, self.present()
+        image, medium = self.shown, self.present()
         first_image = self.media[self.templates]
         images, lost = (np.add.reduceat(kind.astype(np.int64), first_image) for kind in (image, ~image))
         media, lost_media = (np.add.reduceat(kind.astype(np.int64), self.templates) for kind in (medium, ~medium))
@@ -231,7 +235,7 @@ _RULES: dict[str, Callable[[_Block], F32]] = {
 def _block(images: F32, template: Index, media: Index, weight: F32) -> _Block:
     """Sorted images of whole templates, with where media and templates begin."""
     starts = _changes(template, media)
-    return _Block(images, np.where(images.any(axis=1), weight, np.float32(0)), starts, _changes(template[starts]))
+    return _Block(images, weight, np.asarray(images.any(axis=1)), starts, _changes(template[starts]))
 
 
 def _changes(*columns: Index) -> Index:

@@ -48,7 +48,7 @@ def by_loops(weighting, vectors, weight):
     """Unit template of each id that has an image."""
 
     def unit(x):
-        return x / np.linalg.norm(x)
+        return x / (np.linalg.norm(x) or 1)
 
     fused = {}
     for t in IDS.tolist():
@@ -136,6 +136,22 @@ def test_a_template_that_lost_its_images_is_rejected_and_a_lost_image_has_no_sha
     assert "a template without an image scores -1" in result.protocol
 
 
+def test_what_failed_is_not_found_in_the_smallest_gallery(tmp_path, write_ijb):
+    """Two people in each gallery; of the first two probes one lost its image, and one its mate."""
+    galleries = ([(1, 1), (2, 2)], [(3, 3), (4, 4)])
+    probes = [(11, 1), (12, 2), (13, 3), (14, 4)]
+    ids = [*range(1, 5), *range(11, 15)]
+    root = write_ijb(tmp_path, [(f"{t}.jpg", t, t) for t in ids], [(1, 11, 1), (1, 12, 0)], galleries, probes)
+    vectors = np.tile(np.eye(4, dtype=np.float32), (2, 1))
+    vectors[[1, 4]] = 0
+    result = ijb.evaluate_features(saved(tmp_path, vectors), root, weightings=["mean"], tasks=["1:N"])
+    for k in (1, 5, 10):
+        assert result[f"mean: G1: rank-{k}"] == 0
+        assert result[f"mean: G2: rank-{k}"] == 1
+        assert result[f"mean: joined: rank-{k}"] == 0.5
+    assert (result["mean: G1: TPIR@FPIR=0.1"], result.counts["templates missing"]) == (None, 2)
+
+
 def test_images_can_count_by_the_score_of_the_detector(root, tmp_path):
     path = root / "meta" / "ijbc_name_5pts_score.txt"
     rows = [line.rsplit(" ", 1)[0] for line in path.read_text().splitlines()]
@@ -143,6 +159,22 @@ def test_images_can_count_by_the_score_of_the_detector(root, tmp_path):
     result = ijb.evaluate_features(saved(tmp_path, VECTORS), root, weightings=["magface+"], detector_score=True)
     check(result, "magface+", expected("magface+", weight=SCORES))
     assert "score of the detector" in result.protocol
+
+
+def test_the_published_setting_multiplies_the_sum_of_both_views_by_the_score_and_takes_means(photos, tmp_path):
+    """Some scores are 0; such images still count in the mean of their medium."""
+    scores = np.where(np.arange(len(IMAGES)) % 7 == 0, 0, SCORES).astype(np.float32)
+    path = photos / "meta" / "ijbc_name_5pts_score.txt"
+    rows = [line.rsplit(" ", 1)[0] for line in path.read_text().splitlines()]
+    path.write_text("".join(f"{row} {score}\n" for row, score in zip(rows, scores.tolist(), strict=True)))
+    options = {"weightings": ["magface+"], "flip": True, "detector_score": True, "cache": tmp_path / "cache"}
+    result = ijb.evaluate(Network(), photos, **options)
+    listing = read(photos)
+    views = [
+        embed(Network(), listing.faces(), tmp_path / "cache", flip=flip, align=ijb.Landmarks(listing))[1].vectors
+        for flip in (False, True)
+    ]
+    check(result, "magface+", expected("magface+", np.vstack([np.zeros(12), sum(views)]), scores))
 
 
 def test_features_are_found_by_their_names(root, tmp_path):

@@ -41,6 +41,8 @@ FPIRS = (0.01, 0.1)
 
 _ENTRIES = 1 << 23
 """Scores that are held at a time."""
+_NEVER = np.iinfo(np.int64).max
+"""Rank of a mate that no search finds, however small the gallery is."""
 
 
 class Landmarks:
@@ -80,15 +82,17 @@ def evaluate(
         subset: needed where `root` holds both.
         weightings: ways of fusing, see `fusion.fuse`.
         flip: add the raw embedding of the mirrored crop to that of each crop.
-        detector_score: let each image count by the score of the detector besides.
+        detector_score: multiply the raw embedding of each image, after that sum, by the score of the detector. With
+            `flip` and the fusion `magface+` this is the setting of insightface's scripts for IJB.
         tasks: `1:1` verification of the listed pairs, `1:N` identification.
         cache: see `faces.embed`.
         progress: called as images are embedded; twice for each image with `flip`.
 
     Returns:
         For each way of fusing, TAR at FMR 1e-6 to 1e-1, EER and AUC; rank-1, -5 and -10 and TPIR at FPIR 0.01 and 0.1
-        in each gallery, their mean, and in the joined galleries. Curves are named by the fusion. Images that could
-        not be read are in `failures`.
+        (the mate first, and at or above the threshold) in each gallery, their mean, and in the joined galleries, where
+        the rates are those of insightface's script for 1:N. Curves are named by the fusion. Images that could not be
+        read are in `failures`.
 
     Raises:
         DataError: a list is missing or malformed, or no image can be embedded.
@@ -217,7 +221,7 @@ def _identification(templates: Templates, searches: Identification) -> list[Meas
 
 
 def _search(templates: Templates, probes: Enrolled, gallery: Enrolled) -> Found:
-    """The search of every probe, where a template without an image is found by nobody and finds nobody."""
+    """The search of every probe, where a template without an image is found by nobody and finds nobody at any rank."""
     unit = np.asarray(direction(templates.vectors), np.float32)
     entry, probe = templates.rows(gallery.template), templates.rows(probes.template)
     held, empty = ~templates.empty[entry], templates.empty[probe]
@@ -225,9 +229,9 @@ def _search(templates: Templates, probes: Enrolled, gallery: Enrolled) -> Found:
     failed = np.isin(probes.subject, gallery.subject) & (empty | ~found.mated)
     return Found(
         mate=np.where(failed, np.float32(REJECTED), found.mate),
-        rank=np.where(failed, len(gallery), found.rank),
+        rank=np.where(failed, _NEVER, found.rank),
         other=np.where(empty, np.float32(REJECTED), found.other),
-        precision=np.where(failed, 1 / len(gallery), found.precision),
+        precision=np.where(failed, 0.0, found.precision),
     )
 
 
