@@ -90,6 +90,15 @@ def test_unreadable_images_are_counted_and_a_distractor_is_nobodys_mate(embedder
     assert (found["rank-1"], found["rank-5"]) == (0, 1)
 
 
+def test_person_nought_is_a_person(embedder, tiny, tmp_path):
+    expected = tinyface.evaluate(embedder, tiny, cache=tmp_path / "cache")
+    for file in [*tiny.glob("Probe/1_*"), *tiny.glob("Gallery_Match/1_*")]:
+        file.rename(file.with_name(file.name.replace("1_", "000_" if file.parent.name == "Probe" else "0_", 1)))
+    found = tinyface.evaluate(embedder, tiny, cache=tmp_path / "cache")
+    assert found.counts["probes without mate"] == 1
+    assert [m.value for m in found.measures] == [m.value for m in expected.measures]
+
+
 @pytest.mark.parametrize("folder", tinyface.FOLDERS)
 def test_a_folder_that_is_missing_is_said(embedder, tiny, folder):
     shutil.rmtree(tiny / folder)

@@ -94,7 +94,7 @@ def _person(name: str) -> str:
     number, _, rest = PurePosixPath(name).stem.partition("_")
     if not number.isdecimal() or not rest:
         raise DataError(f"{name} does not begin with the number of a person and `_`; give it the published name.")
-    return number.lstrip("0")
+    return str(int(number))
 
 
 def _map(found: Found) -> Measure:
