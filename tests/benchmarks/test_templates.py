@@ -44,6 +44,9 @@ def test_a_share_of_the_images_is_blurred_whatever_their_order():
     assert Blurred(names[::-1], 0.25, ["gaussian_blur"], 3).chosen == blurred.chosen
     assert Blurred(names, 0.25, ["gaussian_blur"], 4).chosen != blurred.chosen
     assert len({Blurred(names, *by).name for by in [(0.25, ["jpeg"], 3), (0.5, ["jpeg"], 3), (0.5, ["jpeg"], 4)]}) == 3
+    more = Blurred([*names, "more.jpg", "and more.jpg"], 0.25, ["gaussian_blur"], 3)
+    assert (more.text, more.name == blurred.name) == (blurred.text, more.chosen == blurred.chosen)
+    assert Blurred(names[:20], 0.25, ["gaussian_blur"], 3).name != blurred.name
     crop = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
     for name in names:
         made = blurred(name, crop)

@@ -47,17 +47,20 @@ class Blurred:
         seed: of the choice and of the degradations.
 
     Attributes:
-        name: tells one choice from another in the cache.
+        text: says it.
+        name: tells one choice from another in the cache, which keeps parts of a set whatever the other parts are.
         chosen: names of the blurred images.
     """
 
     def __init__(self, names: Sequence[str], share: float, kinds: Sequence[str], seed: int) -> None:
-        self.name = f"{share:g} blurred by {', '.join(kinds)}, seed {seed}"
+        self.text = f"{share:g} blurred by {', '.join(kinds)}, seed {seed}"
         self._kinds = [degradations.NAMES[kind] for kind in kinds]
         self._seeds = {
             name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in names
         }
         self.chosen = frozenset(sorted(names, key=self._seeds.__getitem__)[: round(share * len(names))])
+        digest = hashlib.sha256("\0".join(sorted(self.chosen)).encode(errors="surrogateescape")).hexdigest()
+        self.name = f"{self.text}, {digest}"
 
     def __call__(self, name: str, image: U8) -> U8:
         """See `faces.Aligner`."""
@@ -126,7 +129,7 @@ def evaluate(
         "impostor pairs": int((~pairs.same).sum()),
     }
     protocol = (
-        f"templates of {SMALLEST} to {LARGEST} images, {blurred.name}; one without an image scores {fused.REJECTED:g}"
+        f"templates of {SMALLEST} to {LARGEST} images, {blurred.text}; one without an image scores {fused.REJECTED:g}"
     )
     return Result("templates", embedder.fingerprint, tuple(measures), counts, failures, protocol, curves)
 
