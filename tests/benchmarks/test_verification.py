@@ -255,6 +255,9 @@ def test_single_takes_the_folds_of_the_list(evaluated):
     expected = kfold_accuracy(similarity, made.same, fold)
     assert (found["accuracy"], found["accuracy std"]) == pytest.approx((expected.accuracy, expected.std))
     assert note(found, "accuracy") == "mean of 4 folds"
+    made.pairs = Pairs(made.pairs.first, made.pairs.second, made.same, 0 * fold)
+    assert note(evaluated(made), "accuracy") == "needs pairs of two folds."
+    made.pairs = Pairs(made.pairs.first, made.pairs.second, made.same, fold)
     assert "accuracy on grid" not in {measure.name for measure in found.measures}
     highest_rejected = np.sort(similarity[~made.same])[-7]
     assert found["TAR@FMR=0.1"] == pytest.approx(np.mean(similarity[made.same] > highest_rejected))

@@ -223,7 +223,7 @@ def _chosen(names: Sequence[str], rows: NDArray[np.intp]) -> tuple[str, ...]:
 def _accuracy(compared: Compared, same: Mask, fold: Index, who: tuple[Index, Index] | None) -> tuple[Measure, ...]:
     folds = len(np.unique(fold))
     if folds < 2:
-        return ()
+        return (Measure("accuracy", None, note="needs pairs of two folds."),)
     exact, grid = compared.accuracy(same, fold), compared.grid_accuracy(same, fold)
     interval = None if who is None else bootstrap_people_accuracy(compared.judged, same, fold, *who)
     found = [
