@@ -2,10 +2,13 @@
 
 Every person is in every protocol that the number of their images allows:
 
-- verification: accuracy over ten folds that share no person, and error rates over pairs drawn from all images;
+- verification: accuracy over ten folds of people, a tenth each, and so many genuine as impostor pairs in each, at most
+  300; error rates over 20,000 genuine and 2,000,000 impostor pairs of all images, or all there are;
 - identification: people fall into two halves, and one image of each person enrols in the gallery of their half. All
-  other images search both galleries: mated in that of their half, non-mated in the other;
-- templates: people with four images and more give two templates without a common image, compared with all others.
+  other images search both galleries: mated in that of their half, non-mated in the other. A mate must come first and
+  reach the threshold to count for TPIR;
+- templates: people with four images and more, at most 4,000, give two templates of as many images each, at most five,
+  without a common image; the first template of everybody is compared with the second of everybody.
 """
 
 from __future__ import annotations
