@@ -152,6 +152,15 @@ def test_what_failed_is_not_found_in_the_smallest_gallery(tmp_path, write_ijb):
     assert (result["mean: G1: TPIR@FPIR=0.1"], result.counts["templates missing"]) == (None, 2)
 
 
+def test_what_failed_is_not_found_where_nobody_else_could_be(tmp_path, write_ijb):
+    galleries, probes = ([(1, 1)], [(2, 2)]), [(11, 1), (12, 2)]
+    images = [(f"{t}.jpg", t, t) for t in (1, 2, 11, 12)]
+    root = write_ijb(tmp_path, images, [(1, 11, 1), (1, 12, 0)], galleries, probes)
+    vectors = np.float32([[1, 0], [0, 1], [0, 0], [0, 1]])
+    result = ijb.evaluate_features(saved(tmp_path, vectors), root, weightings=["mean"], tasks=["1:N"])
+    assert result["mean: joined: TPIR at 0.01 wrong entries a search"] == 0.5
+
+
 def test_images_can_count_by_the_score_of_the_detector(root, tmp_path):
     path = root / "meta" / "ijbc_name_5pts_score.txt"
     rows = [line.rsplit(" ", 1)[0] for line in path.read_text().splitlines()]

@@ -263,7 +263,7 @@ def _joined(templates: Templates, searches: Identification) -> list[Measure]:
     wrong = _highest_wrong(templates, probes, gallery, max(allowed))
     measures = _ranks(found)
     for fpir, count in zip(FPIRS, allowed, strict=True):
-        threshold = wrong[count - 1] if count <= len(wrong) else -np.inf
+        threshold = wrong[count - 1] if count <= len(wrong) else REJECTED
         hits = int(np.count_nonzero(found.mate > threshold))
         note = f"cosine > {threshold:.4f}: {count - 1:,} wrong entries in {len(probes):,} searches"
         name = f"TPIR at {fpir:g} wrong entries a search"
