@@ -1,5 +1,8 @@
+import errno
 import io
+import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,3 +195,34 @@ def test_what_cannot_be_read_is_left_out(root, tmp_path):
         image_folder.write(tmp_path / "out", faces)
     with pytest.raises(DataError, match="no image that can be read"):
         image_folder.write(tmp_path / "none", faces[faces.labels == 2])
+
+
+def test_links_lead_to_people_and_nowhere_twice(root, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "1.jpg").write_bytes(jpeg("red"))
+    (root / "dot").symlink_to(elsewhere)
+    (root / "abe" / "all").symlink_to(root)
+    (root / "abe" / "self").symlink_to(".")
+    faces = image_folder.read(root)
+    assert faces.names == ("abe/1.png", "bea/1.JPG", "bea/2.jpg", "cyd/1.jpg", "dot/1.jpg")
+
+
+def test_broken_links_and_pipes_are_no_silent_loss(root):
+    (root / "abe" / "2.jpg").symlink_to("gone.jpg")
+    os.mkfifo(root / "abe" / "3.jpg")
+    faces = image_folder.read(root)
+    assert [name for name, _ in faces.checked().failures] == ["abe/2.jpg", "abe/3.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_said(root, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "bea":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(DataError, match=r"cannot list the folder .*bea \(Permission denied\)"):
+        image_folder.read(root)

@@ -96,9 +96,9 @@ def _own(root: Path) -> dict[str, dict[str, str]]:
 
 def _find(root: Path) -> Iterator[tuple[str, Place]]:
     if root.is_dir():
-        for path in root.rglob("*"):
+        for path in _files(root):
             name = path.relative_to(root).as_posix()
-            if _is_image(name) and path.is_file():
+            if _is_image(name):
                 yield name, Stretch(path)
     elif root.is_file():
         for member in tar.members(root):
@@ -107,6 +107,26 @@ def _find(root: Path) -> Iterator[tuple[str, Place]]:
                 yield name, Stretch(root, member.offset, member.size)
     else:
         raise DataError(f"{root} does not exist; name a folder of people, or a .tar of it.")
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """All but folders, through links too, in which each folder counts once; broken links and pipes fail when read."""
+    seen = set()
+    for place, folders, files in os.walk(root, followlinks=True, onerror=_unlisted):
+        here = Path(place)
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(
+            (name for name in folders if not name.startswith(".")), key=lambda n: (here / n).is_symlink()
+        )
+        yield from (here / name for name in files)
+
+
+def _unlisted(error: OSError) -> None:
+    raise DataError(f"cannot list the folder {error.filename} ({error.strerror}); check its permissions.") from error
 
 
 def _is_image(name: str) -> bool:
