@@ -101,3 +101,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         writing.put(tmp_path / "a.jpg", b"new")
     assert (tmp_path / "a.jpg").read_bytes() == b"old"
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    faces = FaceSet.of([Record("1.jpg", "Ann", Held(b"1"))])
+    with writing.unfinished(tmp_path / "out", "folder", faces) as folder:
+        with pytest.raises(DataError, match="another run is writing"), writing.unfinished(folder, "folder", faces):
+            pass
+        assert (folder / writing.UNFINISHED).is_file()
+    with writing.unfinished(tmp_path / "out", "folder", faces):
+        pass
+    assert not list(folder.iterdir())

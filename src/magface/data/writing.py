@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from magface import images
+from magface import images, io
 from magface.data.face_set import READERS, FaceSet, Record
 from magface.errors import DataError, MagfaceError
 from magface.threads import prefetch
@@ -183,7 +183,7 @@ def unfinished(folder: str | os.PathLike[str], form: str, faces: FaceSet) -> Ite
         faces: the set that is being written.
 
     Raises:
-        DataError: the folder holds something else.
+        DataError: the folder holds something else, or another process writes to it.
     """
     folder = Path(folder)
     mark = folder / UNFINISHED
@@ -195,9 +195,13 @@ def unfinished(folder: str | os.PathLike[str], form: str, faces: FaceSet) -> Ite
         raise DataError(f"{folder} exists; delete it, or choose another place.")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_bytes(said)
-    yield folder
-    if hasattr(os, "sync"):
-        os.sync()  # once, where flushing each of a million files would take a day
+    try:
+        with io.locked(mark):
+            yield folder
+            if hasattr(os, "sync"):
+                os.sync()  # once, where flushing each of a million files would take a day
+    except BlockingIOError as error:
+        raise DataError(f"another run is writing to {folder}; wait for its end, or choose another place.") from error
     mark.unlink(missing_ok=True)
 
 
