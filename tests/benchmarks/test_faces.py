@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from magface.benchmarks import faces as module
-from magface.benchmarks.faces import embed
+from magface.benchmarks.faces import embed, known
 from magface.data.face_set import FaceSet, Held, Record
 from magface.errors import DataError, NoFaceError
 from magface.types import Embeddings
@@ -92,3 +92,34 @@ def test_an_image_that_comes_back_is_not_passed_over(faces, tmp_path):
     module.features.write(file, names[:-1], Embeddings(np.zeros((2, 2), np.float32), "a network"))
     with pytest.raises(DataError, match="delete it"):
         embed(Network(), shard, tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_work(faces, tmp_path):
+    (tmp_path / "file").write_text("")
+    network = Network()
+    with pytest.raises(DataError, match=r"cannot keep embeddings in .*file .* choose another cache"):
+        embed(network, faces, tmp_path / "file")
+    assert network.seen == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", "NaN"])
+def test_a_damaged_file_of_the_cache_is_named(faces, tmp_path, content):
+    _, made = embed(Network(), faces, tmp_path)
+    for file in tmp_path.iterdir():
+        if content == "NaN":
+            vectors = np.full((len(made), 2), np.nan, np.float32)
+            np.savez(file, names=np.array(["x"] * len(made)), vectors=vectors, model=np.array(made.model))
+        else:
+            file.write_bytes(content)
+    with pytest.raises(DataError, match=r"\.npz is damaged; delete it"):
+        embed(Network(), faces, tmp_path)
+
+
+def test_strangers_are_not_one_person():
+    records = [Record(name, person, Held(b"")) for name, person in (("1", ""), ("2", ""), ("3", "Ann"))]
+    faces = known(FaceSet.of(records))
+    assert (faces.names, faces.people) == (("3",), ("Ann",))
+    assert faces.failures == (("1", "nobody knows who is on 1."), ("2", "nobody knows who is on 2."))
+    assert known(faces) is faces
+    with pytest.raises(DataError, match="do not say who is on their images"):
+        known(FaceSet.of(records[:2]))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from magface.benchmarks.faces import Progress, embed
+from magface.benchmarks.faces import Progress, embed, known
 from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.scores import measures, score
 from magface.data import formats
@@ -51,7 +51,7 @@ def evaluate(
     Raises:
         DataError: no readable crop, fewer than two people, or nobody with two images.
     """
-    folder, embeddings = embed(embedder, formats.read(data), cache, progress)
+    folder, embeddings = embed(embedder, known(formats.read(data)), cache, progress)
     first, second, same = draw(folder.labels, genuine, impostor, seed)
     if same.all() or not same.any():
         raise DataError(f"{data} needs at least two people, and one of them with two images.")

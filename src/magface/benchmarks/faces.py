@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from magface import io
 from magface.data import face_set, features
 from magface.data.face_set import READERS, FaceSet
 from magface.embedder import Embedder
@@ -64,6 +66,22 @@ def default_cache() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base, "magface", "embeddings")
+
+
+def known(faces: FaceSet) -> FaceSet:
+    """Only images of people who have a name; the others are in `failures`, as they would all be one person.
+
+    Raises:
+        DataError: there is none.
+    """
+    if "" not in faces.people:
+        return faces
+    if len(faces.people) == 1:
+        raise DataError("the data do not say who is on their images; give each person a sub-folder or an identity.")
+    names = zip(faces.names, faces.labels.tolist(), strict=True)
+    return faces.without(
+        [f"nobody knows who is on {name}." if not faces.people[label] else "" for name, label in names]
+    )
 
 
 def embed(
@@ -127,15 +145,22 @@ class _Task:
         file = self.cache / f"{hashlib.sha256(chr(10).join([*made_by, faces.fingerprint]).encode()).hexdigest()}.npz"
         if file.is_file():
             return self._cached(file, faces)
+        with self._keeping():
+            io.check_place(file)
         made = self._made(faces)
         if made.embeddings is not None:
             names = [name for name, reason in zip(faces.names, made.reasons, strict=True) if not reason]
-            try:
+            with self._keeping():
                 features.write(file, names, made.embeddings)
-            except OSError as error:
-                what = f"cannot keep embeddings in {self.cache} ({error.strerror}); choose another cache."
-                raise DataError(what) from error
         return made
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = f"cannot keep embeddings in {self.cache} ({error.strerror}); choose another cache."
+            raise DataError(what) from error
 
     def _made(self, faces: FaceSet) -> _Shard:
         made = _Shard([""] * len(faces))
@@ -168,7 +193,10 @@ class _Task:
         return np.asarray(cv2.flip(crop, 1), np.uint8) if self.flip else crop
 
     def _cached(self, file: Path, faces: FaceSet) -> _Shard:
-        names, embeddings = features.read(file)
+        try:
+            names, embeddings = features.read(file)
+        except DataError as error:
+            raise DataError(f"{file} is damaged; delete it, and its images are embedded again.") from error
         kept = set(names)
         left = {row: self._crop(faces, row) for row, name in enumerate(faces.names) if name not in kept}
         reasons = [left.get(row, "") for row in range(len(faces))]

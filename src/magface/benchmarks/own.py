@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from magface.benchmarks import fused
 from magface.benchmarks.edc import draw
-from magface.benchmarks.faces import Aligner, Progress, embed
+from magface.benchmarks.faces import Aligner, Progress, embed, known
 from magface.benchmarks.result import Curve, Measure, Result, rate_measure, tpir_measure
 from magface.benchmarks.scores import FMRS, curve, measures, rates, score
 from magface.benchmarks.verification import Interval
@@ -74,7 +74,7 @@ def evaluate(
     Raises:
         DataError: no image can be embedded, or there are too few people or images to compare.
     """
-    kept, embeddings = embed(embedder, faces, cache, progress, align=align)
+    kept, embeddings = embed(embedder, known(faces), cache, progress, align=align)
     if not 1 < len(kept.people) < len(kept):
         raise DataError("an evaluation needs at least two people, and one of them with two images.")
     pairs, roc, compared = _verification(embeddings, kept.labels, seed, interval == "people")

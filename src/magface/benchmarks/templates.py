@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from magface import fusion
 from magface.benchmarks import fused
-from magface.benchmarks.faces import Progress, embed
+from magface.benchmarks.faces import Progress, embed, known
 from magface.benchmarks.result import Curve, Measure, Result
 from magface.benchmarks.scores import curve, rates
 from magface.data import degradations, face_set
@@ -109,6 +109,7 @@ def evaluate(
     """
     if not 0 <= share <= 1 or not kinds or not set(kinds) <= degradations.NAMES.keys():
         raise DataError(f"blur a share from 0 to 1 of the images, by any of {', '.join(degradations.NAMES)}.")
+    faces = known(faces)
     dealt = deal(faces.labels, seed)
     used = faces[dealt.image]
     blurred = Blurred(used.names, share, kinds, seed)
