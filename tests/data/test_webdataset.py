@@ -88,7 +88,7 @@ def test_a_plain_tar_of_people_is_no_shard(tmp_path):
         ("json", b'{"identity": NaN}'),
         ("json", b'{"identity": ["x"]}'),
         ("json", b'{"identity": true}'),
-        ("json", b'{"name": null}'),
+        ("json", b'{"name": 1.5}'),
         ("json", b'{"suspect": "no"}'),
         ("json", b'{"suspect": []}'),
         ("json", b"\xff\xfe"),
@@ -109,10 +109,17 @@ def test_facts_that_make_no_sense_cost_one_image(tmp_path, ending, content):
         webdataset.read(shard(tmp_path / "b.tar", files[:2]))
 
 
-def test_two_images_of_one_name(tmp_path):
+def test_names_that_do_not_tell_images_apart_are_those_of_something_else(tmp_path):
     files = [("1.jpg", b"1"), ("1.json", b'{"name": "x"}'), ("2.jpg", b"2"), ("2.json", b'{"name": "x"}')]
-    with pytest.raises(DataError, match="two images are called x"):
-        webdataset.read(shard(tmp_path / "a.tar", files))
+    assert webdataset.read(shard(tmp_path / "a.tar", files)).names == ("a/1.jpg", "a/2.jpg")
+    with pytest.raises(DataError, match=r"two images are called b/1\.jpg"):
+        webdataset.read(shard(tmp_path / "b.tar", [*files[:2], ("2.txt", b""), *files[:2]]))
+
+
+def test_facts_that_others_leave_open(tmp_path):
+    open_ = b'{"identity": null, "name": null, "source": null, "suspect": null, "caption": null}'
+    faces = webdataset.read(shard(tmp_path / "a.tar", [("1.jpg", b"1"), ("1.cls", b"7"), ("1.json", open_)]))
+    assert (faces.names, faces.people, faces.failures) == (("a/1.jpg",), ("7",), ())
 
 
 def test_patterns(faces, tmp_path):

@@ -15,6 +15,7 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -36,8 +37,9 @@ _LONGEST = 1 << 16
 def read(path: str | os.PathLike[str]) -> FaceSet:
     """Find the images of shards; none is opened.
 
-    People are the `identity` of the `.json`, or else what `.cls` says. An image is called as its `.json` says, or else
-    `shard/key.jpg`. One whose `.json` or `.cls` makes no sense is one of `failures`.
+    People are the `identity` of the `.json`, or else what `.cls` says. Images are called as their `.json` says, where
+    that tells all of them apart, or else `shard/key.jpg`. One whose `.json` or `.cls` makes no sense is one of
+    `failures`.
 
     Args:
         path: a shard, a folder of them, or a pattern such as `faces-{000000..000010}.tar`.
@@ -47,17 +49,20 @@ def read(path: str | os.PathLike[str]) -> FaceSet:
             name.
     """
     records: list[Record] = []
+    keys: list[str] = []
     failures: writing.Failures = []
     for shard in shards(path):
         try:
             with shard.open("rb") as file:
                 for sample in _samples(shard):
-                    _add(sample, file, records, failures)
+                    _add(sample, file, records, keys, failures)
         except OSError as error:
             raise DataError(f"cannot read {shard} ({error.strerror}); check the path.") from error
     if not records:
         reason = f": {failures[0][1]}" if failures else "; name shards, or make some with `magface data convert`."
         raise DataError(f"{path} holds no image{reason}")
+    if len({record.name for record in records}) < len(records):  # those of people, perhaps
+        records = [replace(record, name=key) for record, key in zip(records, keys, strict=True)]
     return FaceSet.of(records, failures)
 
 
@@ -183,7 +188,7 @@ def _split(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", suffix.lower()
 
 
-def _add(sample: _Sample, file: BinaryIO, records: list[Record], failures: writing.Failures) -> None:
+def _add(sample: _Sample, file: BinaryIO, records: list[Record], keys: list[str], failures: writing.Failures) -> None:
     name = f"{sample.shard.stem}/{sample.key.removeprefix('./')}.{_split(sample.image.name)[1]}"
     try:
         facts = _facts(sample, file)
@@ -192,6 +197,7 @@ def _add(sample: _Sample, file: BinaryIO, records: list[Record], failures: writi
         failures.append((name, f"{sample.shard}, {sample.key} {error}; it is left out."))
         return
     place = Stretch(sample.shard, sample.image.offset, sample.image.size)
+    keys.append(name)
     records.append(Record(facts.get("name") or name, person, place, facts.get("source", ""), facts["suspect"]))
 
 
@@ -207,6 +213,7 @@ def _facts(sample: _Sample, file: BinaryIO) -> dict[str, Any]:
         raise ValueError("has a .json that is damaged") from None
     if not isinstance(found, dict):
         raise ValueError("has a .json that is no object")
+    found = {title: value for title, value in found.items() if value is not None}
     facts = {"suspect": found.get("suspect", False)}
     if facts["suspect"] not in (False, True):
         raise ValueError("has a .json in which `suspect` is neither true nor false")
