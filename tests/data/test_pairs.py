@@ -1,6 +1,8 @@
 """Lists in all forms in which they are published, lists that are none, and the images they mean."""
 
 import contextlib
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,13 +145,25 @@ def test_malformed_cfp_is_refused(cfp, file, text, words):
 
 
 def test_cfp_needs_its_split_and_its_files(cfp, tmp_path):
-    with pytest.raises(DataError, match="holds the splits FF, FP; say which"):
+    with pytest.raises(DataError, match=r"holds FF and FP; name one, such as .*Split.FF"):
         read(cfp)
     with pytest.raises(DataError, match="Pair_list_F"):
         read(tmp_path)
     (cfp / "Protocol" / "Split" / "FF" / "01" / "same.txt").unlink()
     with pytest.raises(DataError, match=r"cannot read the pairs of .*same.txt"):
         read(cfp, "FF")
+
+
+@pytest.mark.parametrize("damage", ["empty", "fold"])
+def test_cfp_loses_no_fold_silently(cfp, damage):
+    fold = cfp / "Protocol" / "Split" / "FP" / "02"
+    assert fold.is_dir()
+    if damage == "empty":
+        (fold / "diff.txt").write_text("")
+    else:
+        shutil.rmtree(fold)
+    with pytest.raises(DataError, match=r"FP.02.(diff|same)\.txt"):
+        read(cfp, "FP")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +213,9 @@ def test_missing_binary_and_huge_files_are_refused(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(DataError, match="too large"):
         read(tmp_path / "huge")
+    if Path("/dev/zero").exists():
+        with pytest.raises(DataError, match="too large"):
+            read("/dev/zero")
 
 
 @pytest.mark.parametrize(

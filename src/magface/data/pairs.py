@@ -109,11 +109,17 @@ def read(path: str | os.PathLike[str], split: str = "") -> Pairs:
 
 def _rows(path: Path) -> list[_Row]:
     try:
-        if path.stat().st_size > _LARGEST:
-            raise DataError(f"{path} is too large for a list of pairs ({path.stat().st_size:,} bytes); check the path.")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the pairs of {path}: {error}.") from error
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)  # a device never ends
+        if len(content) > _LARGEST:
+            raise DataError(f"{path} is too large for a list of pairs (over {_LARGEST:,} bytes); check the path.")
+        lines = content.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read the pairs of {path} ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"cannot read the pairs of {path}: byte {error.start} is no text in UTF-8; save it as such."
+        ) from error
     return [_Row(path, number, _fields(line)) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -192,14 +198,20 @@ def _cfp(folder: Path, split: str) -> Pairs:
     if not split:
         split = folder.name if folder.name in known else known[0] if len(known) == 1 else ""
     if split not in known:
-        raise DataError(f"{protocol} holds the splits {', '.join(known) or 'FF or FP nowhere'}; say which to read.")
+        if not known:
+            raise DataError(f"{protocol} holds neither Split/FF nor Split/FP; get the whole folder.")
+        raise DataError(f"{protocol} holds {' and '.join(known)}; name one, such as {protocol / 'Split' / known[0]}.")
     frontal = _numbered(protocol / lists[0])
     second = frontal if split == "FF" else _numbered(protocol / lists[1])
     found: list[tuple[str, str, bool]] = []
     fold: list[int] = []
-    for number, part in enumerate(sorted(place for place in (protocol / "Split" / split).iterdir() if place.is_dir())):
+    parts = {each: {part.name for part in (protocol / "Split" / each).iterdir() if part.is_dir()} for each in known}
+    for number, part in enumerate(sorted(set().union(*parts.values()))):  # each split has the folds of the other
         for name, genuine in (("same.txt", True), ("diff.txt", False)):
-            pairs = [(*_numbers(row, frontal, second), genuine) for row in _rows(part / name)]
+            place = protocol / "Split" / split / part / name
+            pairs = [(*_numbers(row, frontal, second), genuine) for row in _rows(place)]
+            if not pairs:
+                raise DataError(f"{place} holds no pairs; get the whole folder.")
             found += pairs
             fold += [number] * len(pairs)
     if not found:
