@@ -77,7 +77,7 @@ def test_listed_and_unreadable_images_are_left_out_and_counted(embedder, album_o
     with tarfile.open(crowd, "w") as tar:
         tar.add(flickr, "FlickrFinal2")
         tar.add(tmp_path / "broken.jpg", "FlickrFinal2/7/7@N00/broken.jpg")
-    (tmp_path / PROBE_NOISES).write_text("# noises\n\nAnn_0002.jpg\nnobody.png\n")
+    (tmp_path / PROBE_NOISES).write_text("\ufeffAnn_0002.jpg\n\n# noises\nnobody.png\n", encoding="utf-8")
     (tmp_path / DISTRACTOR_NOISES).write_text("# noises\n1\t0/0@N00/0_0.png\nFlickrFinal2/1/1@N01/1_0.jpg\n9/9/9.jpg\n")
     found = megaface.evaluate(
         embedder, album_of_crops, distractors=crowd, noises=tmp_path, sizes=(10,), cache=tmp_path / "cache"

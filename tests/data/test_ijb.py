@@ -164,3 +164,12 @@ def read_all(root):
     ijb.read_pairs(listing)
     ijb.read_identification(listing)
     return listing
+
+
+def test_marks_of_the_order_of_bytes_are_no_part_of_a_list(root):
+    found = ijb.read(root), ijb.read_identification(ijb.read(root))
+    for file in (root / "meta").iterdir():
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    again = ijb.read(root), ijb.read_identification(ijb.read(root))
+    assert again[0].names == found[0].names
+    assert again[1].probes.template.tolist() == found[1].probes.template.tolist()

@@ -149,3 +149,8 @@ def test_nothing_of_others_is_overwritten(faces, tmp_path, name):
 def test_names_of_lists(faces, tmp_path, name):
     with pytest.raises(DataError, match=r"must end|spaces"):
         image_list.write(tmp_path / name, faces)
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_part_of_a_path(root):
+    faces = listed(root, "\ufeffann/1.jpg 0 0 0\r\nbob/1.jpg 0 1 0\r\n")
+    assert faces.names == ("ann/1.jpg", "bob/1.jpg")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +50,15 @@ def test_what_is_no_table(tmp_path, content):
         table.read(tmp_path / "a.tsv")
     with pytest.raises(DataError, match="cannot be read"):
         table.read(tmp_path / "none.tsv")
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_part_of_the_heading(tmp_path):
+    (tmp_path / "t.tsv").write_text("\ufeffpath\tidentity\r\n1.jpg\tAnn\r\n", encoding="utf-8", newline="")
+    assert table.read(tmp_path / "t.tsv") == {"1.jpg": {"path": "1.jpg", "identity": "Ann"}}
+
+
+def test_what_never_ends_is_no_table():
+    if not Path("/dev/zero").exists():
+        pytest.skip("needs /dev/zero")
+    with pytest.raises(DataError, match="/dev/zero is no file"):
+        table.read("/dev/zero")

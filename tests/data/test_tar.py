@@ -1,4 +1,5 @@
 import io
+import os
 import random
 import struct
 import tarfile
@@ -117,3 +118,9 @@ def test_random_damage_gives_members_or_a_sentence(tmp_path):
         except DataError:
             continue
         assert all(each.offset + each.size <= len(whole) for each in found)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(DataError, match=r"a\.tar is no file"):
+        list(tar.members(tmp_path / "a.tar"))

@@ -134,7 +134,7 @@ def _read_list(path: Path, parts: int) -> _List:
     if not path.is_file():
         return _List(parts)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the list {path}: {error}.") from error
     keys = set()

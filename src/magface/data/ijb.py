@@ -360,7 +360,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 number += 1
                 if len(line) == _LINE:
                     raise DataError(f"{path}, line {number} is too long for a list; get the file again.")
-                yield number, line.decode()
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line {number} is not text; get the file again.") from error
     except OSError as error:

@@ -123,7 +123,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 number += 1
                 if len(line) == _LINE or b"\0" in line:
                     raise DataError(f"{path}, line {number} is too long or no text; give a list of images.")
-                if text := line.decode(errors="surrogateescape").strip():
+                if text := line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip():
                     yield number, text
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}); check the path.") from error

@@ -25,7 +25,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         DataError: it cannot be read, has no column `path` or no line.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe waits, a device never ends
+            raise DataError(f"{path} is no file; name a table.")
+        with Path(path).open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table: {error}.") from error

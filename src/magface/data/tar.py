@@ -47,6 +47,8 @@ def members(path: str | os.PathLike[str]) -> Iterator[Member]:
         [Member(name='Ann/1.jpg', offset=512, size=0)]
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a pipe waits, a device never ends
+            raise DataError(f"{path} is no file; name a folder, or an uncompressed .tar of it.")
         with Path(path).open("rb", buffering=0) as file:
             yield from _Archive(path, file).members()
     except OSError as error:
