@@ -125,3 +125,14 @@ def test_nobody_with_a_mate_gives_no_number(embedder, tiny, tmp_path):
     found = tinyface.evaluate(embedder, tiny, cache=tmp_path / "cache")
     assert {measure.value for measure in found.measures} == {None}
     assert {measure.note for measure in found.measures} == {"no probe has a mate in the gallery."}
+
+
+@pytest.mark.parametrize("folders", [["Probe"], ["Gallery_Match", "Gallery_Distractor"]])
+def test_a_side_without_a_readable_image_is_said(embedder, tiny, tmp_path, folders):
+    for folder in folders:
+        for file in (tiny / folder).iterdir():
+            file.write_bytes(b"")
+    with pytest.raises(
+        DataError, match=f"no image of {' and '.join(folders)} can be embedded, the first because .* is empty"
+    ):
+        tinyface.evaluate(embedder, tiny, cache=tmp_path / "cache")

@@ -119,3 +119,10 @@ def test_other_mistakes_are_said(tmp_path):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(DataError, match="no embeddings"):
         features.read(tmp_path / "empty.txt")
+
+
+def test_numbers_that_are_none_are_those_of_a_file(tmp_path):
+    vectors = np.array([[1, np.nan]], np.float32)
+    np.savez(tmp_path / "a.npz", names=np.array(["x"]), vectors=vectors, model=np.array(""))
+    with pytest.raises(DataError, match=r"a\.npz: embeddings hold NaN"):
+        features.read(tmp_path / "a.npz")

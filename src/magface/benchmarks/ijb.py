@@ -170,11 +170,16 @@ def _file(name: str) -> str:
 def _array(path: Path, count: int) -> F32:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read {path} as an .npy array ({error}).") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); check the path.") from error
+    except (ValueError, EOFError) as error:
+        raise DataError(f"cannot read {path}: it is no .npy array of numbers; write it with numpy.save.") from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 2 or len(array) != count:
         raise DataError(f"{path} must be one float32 array of ({count}, D), a row for each image of the list.")
-    return Embeddings(array).vectors
+    try:
+        return Embeddings(array).vectors
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _measure(

@@ -54,6 +54,9 @@ def evaluate(
     people = np.array([person.get(name, "") for name in kept.names])
     direction = embeddings.direction
     probes, gallery = folder == PROBE, folder != PROBE
+    for rows, where in ((probes, PROBE), (gallery, f"{MATCH} and {DISTRACTOR}")):
+        if not rows.any():
+            raise DataError(f"no image of {where} can be embedded, the first because {kept.failures[0][1]}")
     found = search(direction[probes], people[probes], direction[gallery], people[gallery], trapezoid=True)
     rates = [rate_measure(f"rank-{k}", rank_rate(found, k), "probes") for k in RANKS]
     counts = {

@@ -194,7 +194,10 @@ def _is_number(token: str) -> bool:
 def _checked(path: Path, names: list[str], vectors: np.ndarray, model: str) -> tuple[list[str], Embeddings]:
     if vectors.ndim != 2 or len(names) != len(vectors):
         raise _damaged(path)
-    return names, Embeddings(vectors, model)
+    try:
+        return names, Embeddings(vectors, model)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _damaged(path: Path) -> DataError:
