@@ -83,7 +83,7 @@ def test_what_cannot_be_read_is_counted(magface_data, root, tmp_path):
     code, out, err = magface_data("convert", root, tmp_path / "out", "--table", table)
     assert code == 1
     assert out == f"{tmp_path}/out: 1 images of 1 people.\n"
-    assert err.splitlines()[-1] == "magface: 3 of 4 photos could not be read."
+    assert err.splitlines()[-1] == "magface: 3 problems with the set; 1 images were used."
     assert len(err.splitlines()) == 4
     assert image_folder.read(tmp_path / "out").names == ("p1/1.jpg",)
 

@@ -45,9 +45,9 @@ def test_table_names_the_model_and_what_cannot_be_told(capsys, people, tmp_path)
 def test_missing_images_are_said(capsys, people, tmp_path):
     (people / "Bob" / "Bob_0002.png").write_bytes(b"")
     code, out, err = run(capsys, "edc", people, "--cache", tmp_path / "cache", "--format", "json")
-    assert code == 0
+    assert code == 1
     assert json.loads(out)["counts"]["images missing"] == 1
-    assert "1 images are missing; the first: Bob/Bob_0002.png" in err
+    assert err == "magface: 1 images are missing; the first: Bob/Bob_0002.png is empty; copy the photo again.\n"
 
 
 def test_degradation(capsys, people):
@@ -102,7 +102,7 @@ def test_a_folder_of_photos_is_aligned(capsys, tmp_path, astronaut):
     (tmp_path / "photos" / "Bob" / "empty.png").write_bytes((tmp_path / "photos" / "Bob" / "1.png").read_bytes()[:99])
     code, out, err = run(capsys, tmp_path / "photos", "--cache", tmp_path / "cache", "--format", "json")
     result = json.loads(out)
-    assert code == 0
+    assert code == 1
     assert (result["counts"]["images"], result["counts"]["images missing"]) == (4, 1)
     assert "Bob/empty.png" in err
     code, _, err = run(capsys, tmp_path / "photos", "--images", "crops", "--cache", tmp_path / "cache")
@@ -140,6 +140,13 @@ def test_protocol_and_missing_images_are_said_in_the_result(capsys, people, tmp_
     assert "impostor" in err
     code, out, _ = run(capsys, *arguments, "--missing", "reject")
     result = json.loads(out)
-    assert code == 0
+    assert code == 1
     assert result["protocol"].startswith("insightface")
     assert result["counts"]["pairs missing"] == 1
+
+
+@pytest.mark.parametrize("option", [("--flip",), ("--cache", "c")])
+def test_ready_embeddings_take_no_options_about_images(capsys, tmp_path, option):
+    code, _, err = run(capsys, "ijbc", tmp_path, "--features", "f.npy", *option)
+    assert code == 2
+    assert f"{option[0]} is about images" in err

@@ -100,6 +100,15 @@ def test_json_on_stdout_says_why_nothing_was_done(magface_command, tmp_path, for
     assert f"magface: {json.loads(out)['error']}\n" == err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["quality"], ["quality", ".", "--no-such"], ["quality", ".", "--engine", "abacus"], ["data", "align"]]
+)
+def test_wrong_usage_is_json_too(magface_command, arguments):
+    code, out, err = magface_command(*arguments, "--format", "json")
+    assert code == 2
+    assert f"Error: {json.loads(out)['error']}\n" in err
+
+
 def test_failures_of_all_are_json_too(magface_command, tmp_path, damaged):
     Image.fromarray(np.full((120, 90, 3), 60, np.uint8)).save(damaged / "whole.png")
     code, out, err = magface_command("embed", damaged, "-o", tmp_path / "x.npz", "--format", "json")

@@ -85,7 +85,7 @@ def convert(
         typer.echo(json.dumps({**facts, "failures": failures}, indent=2))
     else:
         typer.echo(options.printable(f"{dst}: {len(faces) - len(written):,} images of {len(people):,} people."))
-    reading.fail(failures, len(faces) + len(faces.failures))
+    reading.fail_set(failures, len(faces) - len(written))
 
 
 def _read(src: Path, table: Path | None, root: Path | None) -> tuple[FaceSet, Pairs | None]:

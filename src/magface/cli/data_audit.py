@@ -109,7 +109,7 @@ def audit(
         typer.echo(json.dumps(facts, indent=2))
     else:
         _tell(facts)
-    reading.fail(faces.failures, len(faces) + len(faces.failures))
+    reading.fail_set(faces.failures, len(faces))
 
 
 def _facts(faces: FaceSet, embeddings: Embeddings, found: Audit) -> dict[str, Any]:

@@ -105,8 +105,10 @@ class _Bench:
 
         module = importlib.import_module(f"magface.benchmarks.{self.module}")
         if "features" in given:
-            for option in ("progress", "cache", "flip"):
-                given.pop(option, None)
+            for option in ("cache", "flip"):
+                if option in given:
+                    raise DataError(f"--{option} is about images, and --features holds embeddings; leave one out.")
+            del given["progress"]
             return module.evaluate_features(given.pop("features"), data, **self.always, **given)
         faces = formats.read(data) if self.opened else None
         if "images" in self.takes:
@@ -225,7 +227,8 @@ def evaluate(
         result = _BENCHES[chosen].evaluate(embedder, place, given)
     if result.failures:
         image, reason = next(iter(result.failures.items()))
-        options.say(f"{len(result.failures):,} images are missing; the first: {image} {reason}")
+        about = reason if image in reason else f"{image} {reason}"
+        options.say(f"{len(result.failures):,} images are missing; the first: {about}")
     known = result.model == embedder.fingerprint  # ready features may be of another model
     model_card = dataclasses.asdict(embedder.card) if known else None
     name = embedder.card.name if known else result.model[:12] or "unknown model"
@@ -233,6 +236,8 @@ def evaluate(
     if out is not None:
         _write(out, name, result, whole, plots)
     _print(name, result, whole, form)
+    if result.failures:
+        raise typer.Exit(1)
 
 
 def _chosen(bench: str, data: Path | None) -> tuple[str, Path]:
@@ -319,7 +324,9 @@ def _table(result: Result, model: str) -> Table:
 
     counts = ", ".join(f"{count:,} {name}" for name, count in result.counts.items())
     about = f"{counts}\n{result.protocol}" if result.protocol else counts
-    table = Table(title=f"{result.benchmark}: {model} ({result.model[:12]})", caption=about)
+    table = Table(
+        title=f"{result.benchmark}: {model}" + (f" ({result.model[:12]})" if result.model else ""), caption=about
+    )
     for name in ("measure", "value", "95 % interval", "note"):
         table.add_column(name, justify="right" if name == "value" else "left")
     for part, measures in groupby(result.measures, lambda measure: measure.name.rpartition(": ")[0]):

@@ -84,8 +84,8 @@ def _root(
 ) -> None:
     """Who is in a photo, and how far to trust the answer.
 
-    Exit codes: 0 done (verify: match), 1 done but some photos could not be read (verify: no match), 2 nothing done
-    because of what the message says, 130 stopped.
+    Exit codes: 0 done (verify: match), 1 done but some images are missing or could not be read (verify: no match),
+    2 nothing done because of what the message says, 130 stopped.
     """
 
 
@@ -103,6 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
         typer.main.get_command(app)(arguments, prog_name="magface")
         _flush()
     except SystemExit as end:
+        wrong = getattr(end.__context__, "format_message", None)  # of click, which has told people
+        if wrong is not None:
+            _tell_program(wrong(), arguments)
         _flush()
         sys.exit(end.code)
     except MagfaceError as error:
@@ -130,10 +133,15 @@ def _prepare_streams() -> None:
 def _fail(message: str, arguments: list[str]) -> NoReturn:
     """Say on stderr what went wrong, and on stdout too where a program reads that."""
     options.say(message)
+    _tell_program(message, arguments)
+    sys.exit(2)
+
+
+def _tell_program(message: str, arguments: list[str]) -> None:
+    """Say on stdout what went wrong, where a program reads that."""
     if "--format=json" in arguments or ("--format", "json") in pairwise(arguments):
         with suppress(OSError):  # perhaps it is the output that has no room
             print(json.dumps({"error": message}), flush=True)
-    sys.exit(2)
 
 
 def _flush() -> None:

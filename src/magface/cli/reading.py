@@ -124,3 +124,20 @@ def fail(failures: Sequence[tuple[object, str]], total: int, *, done: bool = Tru
         options.say(f"{len(failures)} of {total} photos could not be read.")
     if failures or not done:
         raise typer.Exit(1 if done and len(failures) < total else 2)
+
+
+def fail_set(failures: Sequence[tuple[str, str]], images: int) -> None:
+    """Say on stderr what is wrong with a set of faces or its files, and exit with code 1 if anything is.
+
+    Args:
+        failures: `(name, reason)`.
+        images: that were used all the same, one at least.
+
+    Raises:
+        typer.Exit: there is a failure.
+    """
+    for _, reason in failures:
+        options.say(reason)
+    if failures:
+        options.say(f"{len(failures):,} problems with the set; {images:,} images were used.")
+        raise typer.Exit(1)

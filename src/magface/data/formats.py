@@ -64,8 +64,8 @@ def read(
     match form:
         case "bin":
             raise DataError(
-                f"{path} holds pairs of people without names; measure on it with `magface evaluate`, or take its "
-                "images out with `magface data convert`."
+                f"{path} holds pairs of people without names; measure on it with `magface evaluate pairs {path}`, "
+                "or take its images out with `magface data convert`."
             )
         case "folder":
             return image_folder.read(path, table)
