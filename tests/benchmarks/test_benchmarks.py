@@ -93,6 +93,7 @@ def test_edc_reports_conditions(embedder, album_of_crops, tmp_path):
         (root / path.parent.name / f"{condition}_{number}.png").write_bytes(path.read_bytes())
     found = edc.evaluate(embedder, root, genuine=5, impostor=20, cache=tmp_path / "cache")
     assert (found.counts["genuine pairs"], found.counts["impostor pairs"]) == (5, 20)
+    assert found.measures[0].name == "TAR@FMR=0.001"
     mean = (3 * found["mean magnitude masked"] + 6 * found["mean magnitude neutral"]) / 9
     assert found["mean magnitude"] == pytest.approx(mean, rel=1e-5)
 

@@ -1,5 +1,7 @@
 """Embedding a set: in shards that a stopped run keeps, mirrored, and of photos."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -77,6 +79,43 @@ def test_images_are_aligned_by_what_is_given_and_its_name_is_in_the_key(faces, t
     kept, made = embed(Network(), faces, tmp_path, align=Align())
     assert dict(kept.failures)["p0/1"] == "p0/1 shows no face."
     np.testing.assert_array_equal(made.vectors[:2], [[101, 101], [103, 101]])
+
+
+class Finer(Network):
+    precision = "bf16"
+
+
+class Elsewhere(Network):
+    engine = "another"
+
+
+class Later(Network):
+    fingerprint = "a later network"
+
+
+def renamed(faces, **change):
+    return FaceSet.of([replace(record, **{k: f(record) for k, f in change.items()}) for record in faces.records()])
+
+
+@pytest.mark.parametrize(
+    ("network", "change"),
+    [
+        (Finer, lambda faces: faces),
+        (Elsewhere, lambda faces: faces),
+        (Later, lambda faces: faces),
+        (Network, lambda faces: faces[np.arange(len(faces))[::-1]]),
+        (Network, lambda faces: renamed(faces, person=lambda record: f"{record.person} II")),
+        (Network, lambda faces: renamed(faces, name=lambda record: f"again/{record.name}")),
+        (Network, lambda faces: renamed(faces, place=lambda record: Held(record.place.content + b" "))),
+    ],
+    ids=["precision", "engine", "model", "order", "people", "names", "bytes"],
+)
+def test_a_change_of_what_made_them_embeds_again(faces, tmp_path, network, change):
+    embed(Network(), faces, tmp_path)
+    again, changed = network(), change(faces)
+    kept, _ = embed(again, changed, tmp_path)
+    assert again.seen == len(kept) == 9
+    assert set(kept.names) <= set(changed.names)
 
 
 def test_a_set_that_cannot_be_read_at_all_is_refused(tmp_path):

@@ -3,14 +3,16 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from magface import align
 from magface.benchmarks import ijb
 from magface.benchmarks.faces import embed
 from magface.data import features
-from magface.data.ijb import read
+from magface.data.ijb import Enrolled, Identification, read
 from magface.errors import DataError
-from magface.fusion import WEIGHTINGS
+from magface.fusion import WEIGHTINGS, fuse
 from magface.types import Embeddings
 
 PEOPLE, TEMPLATES, SIZE = 24, 90, 8
@@ -159,6 +161,40 @@ def test_what_failed_is_not_found_where_nobody_else_could_be(tmp_path, write_ijb
     vectors = np.float32([[1, 0], [0, 1], [0, 0], [0, 1]])
     result = ijb.evaluate_features(saved(tmp_path, vectors), root, weightings=["mean"], tasks=["1:N"])
     assert result["mean: joined: TPIR at 0.01 wrong entries a search"] == 0.5
+
+
+@given(seed=st.integers(0, 10**6), probes=st.sampled_from([10, 20, 37, 100]))
+def test_the_joined_rates_are_those_of_the_script_for_one_to_many(seed, probes):
+    """Signs of sixteen numbers, whose cosines are exact and often equal; a mate must be above the threshold."""
+    rng = np.random.default_rng(seed)
+    people = 6
+    vectors = rng.choice(np.float32([-1, 1]), (people + probes, 16))
+    person = np.append(np.arange(people), rng.integers(0, people, probes)).astype(np.int32)
+    ids = rng.permutation(1000)[: len(person)].astype(np.int32)
+    entries = [Enrolled(ids[part], person[part]) for part in (slice(0, 3), slice(3, people), slice(people, None))]
+    templates = fuse(vectors, ids)
+    measures = ijb._joined(templates, Identification(("G1", "G2"), (entries[0], entries[1]), entries[2]))
+    found = {measure.name: measure.value for measure in measures}
+    scores = vectors[people:] @ vectors[:people].T / 16
+    mate = person[people:, None] == np.arange(people)
+    wrong = np.sort(scores[~mate])[::-1]
+    for rate in (0.01, 0.1):
+        threshold = wrong[int(np.ceil(rate * probes)) - 1]
+        assert found[f"TPIR at {rate:g} wrong entries a search"] == np.mean(scores[mate] > threshold)
+    rank = 1 + np.sum((scores >= scores[mate][:, None]) & ~mate, axis=1)
+    assert [found[f"rank-{k}"] for k in (1, 5, 10)] == [np.mean(rank <= k) for k in (1, 5, 10)]
+
+
+def test_what_failed_finds_nobody_and_is_no_false_alarm():
+    vectors = np.float32([[1, 0], [0, 1], [0, 0], [0, 0], [-1, 0], [1, 1]])
+    templates = fuse(vectors, np.arange(6))
+    gallery = Enrolled(np.int32([0, 1, 2]), np.int32([7, 8, 9]))
+    found = ijb._search(templates, Enrolled(np.int32([3, 3, 4, 5]), np.int32([7, 1, 2, 9])), gallery)
+    assert found.other[:2].tolist() == [-1, -1]
+    assert found.other[2:].tolist() == pytest.approx([0, np.sqrt(0.5)])
+    assert found.mated.tolist() == [True, False, False, True]
+    assert (found.mate[0], found.mate[3]) == (-1, -1)
+    assert min(found.rank[0], found.rank[3]) > len(gallery)
 
 
 def test_images_can_count_by_the_score_of_the_detector(root, tmp_path):

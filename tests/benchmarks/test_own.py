@@ -85,6 +85,41 @@ def test_ranks_and_open_set_rates_by_brute_force(made):
     assert sum(score >= threshold - 5e-5 for score in best) <= 0.1 * len(best) + 1
 
 
+def test_folds_share_no_person_and_hold_as_many_pairs_of_both_kinds(made, monkeypatch):
+    vectors, labels = people(45, 9, 1.0)
+    judged, real = [], own.kfold_accuracy
+    monkeypatch.setattr(own, "kfold_accuracy", lambda *pairs: judged.append(pairs) or real(*pairs))
+    scored, real_score = [], own.score
+    monkeypatch.setattr(own, "score", lambda *pairs: scored.append(pairs[1:]) or real_score(*pairs))
+    found = made(vectors, labels)
+    ((_, same, fold),) = judged
+    first, second, _ = scored[-1]
+    assert np.unique(fold).tolist() == list(range(10))
+    assert "mean of 10 folds of people" in next(m.note for m in found.measures if m.name == "verification: accuracy")
+    who = [set(labels[first[fold == k]]) | set(labels[second[fold == k]]) for k in range(10)]
+    assert sum(map(len, who)) == len(set().union(*who))
+    np.testing.assert_array_equal(same, labels[first] == labels[second])
+    for k in range(10):
+        assert np.sum(same[fold == k]) == np.sum(~same[fold == k]) <= own.PER_FOLD
+
+
+def test_two_templates_of_a_person_are_as_large_and_share_no_image(made, monkeypatch):
+    labels = np.repeat(np.arange(5), [3, 4, 5, 11, 40])
+    vectors = np.arange(1, 127, dtype=np.float32).reshape(63, 2)
+    calls, real = [], own.fuse
+    monkeypatch.setattr(own, "fuse", lambda *args, **given: calls.append((*args, given)) or real(*args, **given))
+    found = made(vectors, labels)
+    assert [given["weighting"] for _, _, given in calls] == ["mean", "magface+"]
+    used, template, _ = calls[0]
+    rows = (used[:, 0].astype(int) - 1) // 2
+    assert len(set(rows)) == len(rows)
+    ids, sizes = np.unique(template, return_counts=True)
+    assert sizes.tolist() == [2, 2, 2, 2, 5, 5, 5, 5]
+    for one, other in zip(ids[::2], ids[1::2], strict=True):
+        assert set(labels[rows[np.isin(template, [one, other])]]) == {labels[rows[template == one]][0]}
+    assert found.counts["templates"] == 8
+
+
 def test_intervals_over_people_are_wider(made):
     vectors, labels = people(25, 8, 1.6)
     vectors[labels % 5 == 0] += 1.5 * np.random.default_rng(5).normal(size=(40, 64))  # some people are hard

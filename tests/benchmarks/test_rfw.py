@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from magface.benchmarks import rfw, verification
+from magface.benchmarks.result import Measure, Result
 from magface.errors import DataError
 
 
@@ -47,6 +48,13 @@ def test_groups_and_how_far_they_lie_apart(embedder, races, tmp_path):
         cache=tmp_path / "cache",
     )
     assert alone["accuracy"] == accuracy[0]
+
+
+def test_the_range_is_from_the_lowest_to_the_highest():
+    values = dict(zip(rfw.GROUPS, (0.9, 0.95, 0.8, 0.85), strict=True))
+    found = {group: Result("", "", (Measure("accuracy", value),), {}) for group, value in values.items()}
+    mean, std, span = (measure.value for measure in rfw._apart("accuracy", found))
+    assert (mean, std, span) == pytest.approx((0.875, np.std([*values.values()], ddof=1), 0.15))
 
 
 def test_lists_lie_in_beside_or_as_published(embedder, races, tmp_path):

@@ -66,6 +66,17 @@ def test_probes_in_a_gallery_with_distractors(embedder, tiny, tmp_path):
     assert found.measures[0].note.endswith("of 2 probes")
 
 
+def test_mates_behind_distractors_count_by_trapezoids(embedder, tiny, album_of_crops, tmp_path):
+    shutil.copy(album_of_crops / "Cid" / "Cid_0003.png", tiny / "Gallery_Match" / "1_2.png")
+    shutil.copy(album_of_crops / "Cid" / "Cid_0002.png", tiny / "Gallery_Match" / "2_2.png")
+    shutil.copy(album_of_crops / "Bob" / "Bob_0002.png", tiny / "Gallery_Match" / "2_3.png")
+    found = tinyface.evaluate(embedder, tiny, cache=tmp_path / "cache")
+    expected = [pair for pair in brute_force(embedder, tiny) if pair]
+    assert found["mAP"] == pytest.approx(np.mean([precision for _, precision in expected]))
+    assert 0 < found["mAP"] < 0.95
+    assert found["rank-1"] == np.mean([rank <= 1 for rank, _ in expected])
+
+
 def test_folders_are_found_at_any_depth_and_in_a_tar(embedder, tiny, tmp_path):
     found = tinyface.evaluate(embedder, tiny, cache=tmp_path / "cache")
     assert tinyface.evaluate(embedder, tiny.parent.parent, cache=tmp_path / "cache").measures == found.measures

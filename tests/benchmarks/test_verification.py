@@ -15,6 +15,7 @@ from magface.benchmarks import verification
 from magface.data.face_set import FaceSet, Held, Record
 from magface.data.pairs import Pairs
 from magface.errors import DataError
+from magface.metrics.quality import efficiency
 from magface.metrics.verification import bootstrap_people, bootstrap_people_accuracy, kfold_accuracy
 from magface.types import Embeddings
 
@@ -279,6 +280,25 @@ def test_a_rejected_pair_is_wrong_when_genuine_and_right_when_not(evaluated, pro
     if protocol != "magface-official":
         expected = kfold_accuracy(similarity, made.same, np.arange(120) // 12)
         assert found["accuracy"] == pytest.approx(expected.accuracy)
+
+
+def test_a_rejected_pair_has_no_quality(evaluated):
+    made = Made(7, pairs=2400)
+    gone = made.names[made.a[0]]
+    left = made.faces[np.array([name != gone for name in made.names])]
+    found = evaluated(made, left, missing="reject")
+    absent = (np.array(made.pairs.first) == gone) | (np.array(made.pairs.second) == gone)
+    x = unit(made.view)
+    similarity = np.where(absent, -1, np.sum(x[made.a] * x[made.b], axis=1))
+    length = np.linalg.norm(made.view, axis=1)
+    quality = np.where(absent, 0, np.minimum(length[made.a], length[made.b]))
+    expected = efficiency(similarity[made.same], quality[made.same], found_threshold(similarity[~made.same]))
+    assert (found["EDC r"], found["EDC efficiency"]) == pytest.approx((expected.r, expected.efficiency))
+
+
+def found_threshold(impostor):
+    """Above the highest but one of 1,200 impostors, as FMR 1e-3 has it."""
+    return np.nextafter(np.sort(impostor)[-2], np.inf)
 
 
 def test_excluded_pairs_leave_the_folds_of_the_others(evaluated):

@@ -142,6 +142,17 @@ def test_open_set_rates_are_the_brute_force_ones(rows, fpir, rank):
         assert "mate" in point.reason
 
 
+def test_a_mate_at_the_threshold_is_found_and_one_that_ties_with_a_stranger_is_not():
+    best = np.float32(0.3)
+    found = i.Found(
+        np.array([best, np.nextafter(best, np.float32(1)), -np.inf, -np.inf], np.float32),
+        np.array([1, 1, 0, 0]),
+        np.array([0.1, 0.1, 0.5, best], np.float32),
+        np.array([1, 1, np.nan, np.nan]),
+    )
+    assert (i.tpir_at_fpir(found, 0.5).tpir, i.tpir_at_fpir(found, 0.5).accepted) == (0.5, 1)
+
+
 @given(faces, faces)
 def test_a_looser_threshold_finds_no_less(probes, gallery):
     found = i.search(*split(probes), *split(gallery))

@@ -114,6 +114,14 @@ def test_a_distance_on_the_grid_is_not_below_it():
     found = protocols.Compared(-distance, -distance, on_grid=True).grid_accuracy(same, contiguous(20))
     assert found.accuracy == 1
     assert -found.thresholds[0] == pytest.approx(0.26)  # the first that accepts 0.25
+    distance[18] = protocols.GRID[26]  # an impostor exactly at the threshold
+    found = protocols.Compared(-distance, -distance, on_grid=True).grid_accuracy(same, contiguous(20))
+    assert found.per_fold[9] == 1
+    assert -distance[18] < found.thresholds[9]
+    distance[18] = np.nextafter(protocols.GRID[26], 0)
+    found = protocols.Compared(-distance, -distance, on_grid=True).grid_accuracy(same, contiguous(20))
+    assert found.per_fold[9] == 0.5
+    assert -distance[18] >= found.thresholds[9]
 
 
 def test_similarity_is_the_cosine_of_what_was_given():
