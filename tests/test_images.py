@@ -322,10 +322,13 @@ def test_find_survives_links_that_lead_back(tmp_path):
     (tmp_path / "photos/a.jpg").touch()
     try:
         (tmp_path / "photos/again").symlink_to(tmp_path / "photos")
+        (tmp_path / "photos/above").symlink_to(tmp_path)
         (tmp_path / "photos/b.jpg").symlink_to(tmp_path / "photos/a.jpg")
     except OSError:
         pytest.skip("needs links")
-    assert len(images.find([tmp_path / "photos", tmp_path])) == 1
+    (tmp_path / "beside.jpg").touch()
+    assert len(images.find([tmp_path / "photos"])) == 1
+    assert len(images.find([tmp_path / "photos", tmp_path])) == 2
 
 
 def test_find_leaves_broken_links_to_be_said(tmp_path):

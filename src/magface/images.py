@@ -230,7 +230,7 @@ def _content(name: str) -> bytes:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    seen: set[Path] = set()
+    seen = set(folder.resolve().parents)
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
         here = Path(place)
         if here.resolve() in seen:  # a link that leads back

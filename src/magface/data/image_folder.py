@@ -111,18 +111,23 @@ def _find(root: Path) -> Iterator[tuple[str, Place]]:
 
 def _files(root: Path) -> Iterator[Path]:
     """All but folders, through links too, in which each folder counts once; broken links and pipes fail when read."""
-    seen = set()
+    seen = {_number(above) for above in root.resolve().parents}
     for place, folders, files in os.walk(root, followlinks=True, onerror=_unlisted):
         here = Path(place)
-        status = here.stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
+        if (number := _number(here)) in seen:  # a link that leads back
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(number)
         folders[:] = sorted(
             (name for name in folders if not name.startswith(".")), key=lambda n: (here / n).is_symlink()
         )
         yield from (here / name for name in files)
+
+
+def _number(folder: Path) -> tuple[int, int]:
+    """The same for every name of a folder."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _unlisted(error: OSError) -> None:
