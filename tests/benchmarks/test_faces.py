@@ -162,3 +162,20 @@ def test_strangers_are_not_one_person():
     assert known(faces) is faces
     with pytest.raises(DataError, match="do not say who is on their images"):
         known(FaceSet.of(records[:2]))
+
+
+def test_a_progress_that_asks_is_told_how_many_images_come(faces, tmp_path):
+    class Counting:
+        expected = done = 0
+
+        def expect(self, images):
+            self.expected += images
+
+        def __call__(self, done):
+            assert self.expected == 10
+            self.done += done
+
+    for _ in ("embedded", "from the cache"):
+        counting = Counting()
+        embed(Network(), faces, tmp_path, counting)
+        assert counting.done == 10

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -23,11 +23,19 @@ from magface.threads import prefetch
 from magface.types import F32, U8, Embeddings
 
 Progress = Callable[[int], object]
-"""Called with the number of images that were embedded since the last call."""
+"""Called with the number of images that were embedded since the last call; see `Expecting`."""
 
 _SHARD = 1 << 15
 """Images whose embeddings share a file; what a kill can lose."""
 _AHEAD = 128
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A `Progress` that wants to know beforehand how many images there will be."""
+
+    def expect(self, images: int) -> None:
+        """So many more will be embedded."""
 
 
 class Aligner(Protocol):
@@ -111,6 +119,9 @@ def embed(
     Raises:
         DataError: no image can be embedded, a file of the cache was changed, or the cache cannot be written.
     """
+    asking: object = progress
+    if isinstance(asking, Expecting):
+        asking.expect(len(faces))
     task = _Task(embedder, cache or default_cache(), progress or (lambda _: None), flip, align or Crops())
     reasons: list[str] = []
     parts: list[Embeddings] = []

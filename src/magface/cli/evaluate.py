@@ -23,6 +23,7 @@ from magface.cli import options
 from magface.errors import DataError, MagfaceError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
     from rich.table import Table
 
     from magface.benchmarks.faces import Aligner
@@ -222,8 +223,7 @@ def evaluate(
         plots = _plots()
     embedder = Embedder(model, engine=engine.value, precision=precision.value)
     with options.progress() as bar:
-        task = bar.add_task("Embedding", total=None, note="")
-        given["progress"] = lambda done: bar.advance(task, done)
+        given["progress"] = _Embedding(bar)
         result = _BENCHES[chosen].evaluate(embedder, place, given)
     if result.failures:
         image, reason = next(iter(result.failures.items()))
@@ -238,6 +238,21 @@ def evaluate(
     _print(name, result, whole, form)
     if result.failures:
         raise typer.Exit(1)
+
+
+class _Embedding:
+    """The progress of embedding; see `benchmarks.faces.Expecting`."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._total = bar, 0
+        self._task = bar.add_task("Embedding", total=None, note="")
+
+    def expect(self, images: int) -> None:
+        self._total += images
+        self._bar.update(self._task, total=self._total)
+
+    def __call__(self, done: int) -> None:
+        self._bar.advance(self._task, done)
 
 
 def _chosen(bench: str, data: Path | None) -> tuple[str, Path]:
