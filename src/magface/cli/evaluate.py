@@ -162,10 +162,12 @@ def evaluate(
     interval: Annotated[
         Interval | None, typer.Option(help="FOLDER, sets of pairs: intervals by drawing pairs, or people, again.")
     ] = None,
-    distractors: Annotated[Path | None, typer.Option(help="megaface: folder of the distractors.")] = None,
+    distractors: Annotated[
+        Path | None, typer.Option(help="megaface: folder, feature file or .npy of the distractors.")
+    ] = None,
     noises: Annotated[Path | None, typer.Option(help="megaface: folder of the lists of images to leave out.")] = None,
     features: Annotated[
-        Path | None, typer.Option(help="ijbb, ijbc: ready embeddings in the order of the list.")
+        Path | None, typer.Option(help="ijbb, ijbc: feature file, or .npy in the order of the list.")
     ] = None,
     flip: Annotated[bool, typer.Option("--flip", help="ijbb, ijbc: add the embedding of the mirrored crop.")] = False,
     detector_score: Annotated[
