@@ -89,7 +89,7 @@ def test_a_folder_of_crops_is_evaluated_without_a_name(capsys, people, tmp_path)
     assert (code, err, result["benchmark"]) == (0, "", "own")
     assert result["counts"]["images"] == 4
     assert result["model_card"]["name"] == "magface-sface"
-    assert result["command"].startswith("magface ")
+    assert result["command"].startswith("magface evaluate ")
     assert "seed 0" in result["protocol"]
 
 

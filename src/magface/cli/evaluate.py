@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import json
 import shlex
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -136,6 +135,7 @@ _BENCHES = {
 
 
 def evaluate(
+    context: typer.Context,
     bench: Annotated[str, typer.Argument(metavar="BENCH|FOLDER", help="What to measure, or a folder of people.")],
     data: Annotated[Path | None, typer.Argument(help="Where the data of the benchmark lie.")] = None,
     model: options.Model = None,
@@ -234,7 +234,7 @@ def evaluate(
     known = result.model == embedder.fingerprint  # ready features may be of another model
     model_card = dataclasses.asdict(embedder.card) if known else None
     name = embedder.card.name if known else result.model[:12] or "unknown model"
-    whole = {**result.as_dict(), "command": shlex.join(["magface", *sys.argv[1:]]), "model_card": model_card}
+    whole = {**result.as_dict(), "command": shlex.join(["magface", *context.obj]), "model_card": model_card}
     if out is not None:
         _write(out, name, result, whole, plots)
     _print(name, result, whole, form)

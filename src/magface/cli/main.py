@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     if "" in arguments:  # often a variable of the shell that is not set; as a path it would be the current folder
         _fail("an argument is empty; name a file or folder, or . for the current one.", arguments)
     try:
-        typer.main.get_command(app)(arguments, prog_name="magface")
+        typer.main.get_command(app)(arguments, prog_name="magface", obj=arguments)
         _flush()
     except SystemExit as end:
         wrong = getattr(end.__context__, "format_message", None)  # of click, which has told people

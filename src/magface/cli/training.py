@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Data = Annotated[
     Path,
     typer.Option(
-        help="112x112 crops by person: a folder with a sub-folder for each, or its .tar; a list, .rec, .parquet, shards."
+        help="112x112 crops by person: a folder with a sub-folder for each, or its .tar; list, .rec, .parquet, shards."
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run: checkpoint.pt, log.jsonl, events.")]
