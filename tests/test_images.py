@@ -351,7 +351,7 @@ def test_find_refuses_a_path_that_does_not_exist(tmp_path):
 
 @pytest.mark.parametrize(("large", "together"), [(99, 1), (100, 4)])
 def test_large_photos_are_held_one_at_a_time(tmp_path, monkeypatch, large, together):
-    monkeypatch.setattr(images, "_READERS", 4)
+    monkeypatch.setattr(images, "READERS", 4)
     monkeypatch.setattr(images, "_LARGE", large)
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
     held, most, turn = 0, 0, threading.Lock()

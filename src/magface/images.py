@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from magface.errors import ImageError, MagfaceError
-from magface.threads import prefetch
+from magface.threads import READERS, prefetch
 from magface.types import U8
 
 EXTENSIONS = frozenset(
@@ -32,7 +32,6 @@ MAX_PIXELS = 200_000_000
 
 _MAX_BYTES = 1 << 31
 _LARGE = 25_000_000
-_READERS = min(os.cpu_count() or 1, 8)
 _STRIP = 64
 
 _Used = TypeVar("_Used")
@@ -207,7 +206,7 @@ def decode_ahead(
             return name, str(error)
 
     with ThreadPoolExecutor(1) as alone:
-        yield from prefetch(attempt, names, workers=_READERS, limit=ahead)
+        yield from prefetch(attempt, names, workers=READERS, limit=ahead)
 
 
 def _pixels(content: bytes, name: str) -> int:

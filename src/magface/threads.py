@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+READERS = min(os.cpu_count() or 1, 8)
+"""Threads that read and decode images."""
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -16,10 +16,10 @@ import numpy as np
 
 from magface import io
 from magface.data import face_set, features
-from magface.data.face_set import READERS, FaceSet
+from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError, MagfaceError
-from magface.threads import prefetch
+from magface.threads import READERS, prefetch
 from magface.types import F32, U8, Embeddings
 
 Progress = Callable[[int], object]

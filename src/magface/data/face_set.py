@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +17,10 @@ from numpy.typing import NDArray
 
 from magface import images
 from magface.errors import DataError, ImageError, MagfaceError
-from magface.threads import prefetch
+from magface.threads import READERS, prefetch
 from magface.types import U8
 
 SIDE = 112
-READERS = min(os.cpu_count() or 1, 8)
 _AHEAD = 128
 _MAX_BYTES = 1 << 31
 

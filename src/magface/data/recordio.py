@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface import io
-from magface.data.face_set import READERS, FaceSet
+from magface.data.face_set import FaceSet
 from magface.errors import DataError, ImageError
-from magface.threads import prefetch
+from magface.threads import READERS, prefetch
 
 I64 = NDArray[np.int64]
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface import io
-from magface.data.face_set import READERS, FaceSet, Held, Record
+from magface.data.face_set import FaceSet, Held, Record
 from magface.data.pairs import Pairs
 from magface.errors import DataError
 from magface.text import printable
-from magface.threads import prefetch
+from magface.threads import READERS, prefetch
 
 FOLDS = 10
 

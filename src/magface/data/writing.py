@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from magface import images, io
-from magface.data.face_set import READERS, FaceSet, Record
+from magface.data.face_set import FaceSet, Record
 from magface.errors import DataError, MagfaceError
-from magface.threads import prefetch
+from magface.threads import READERS, prefetch
 
 Progress = Callable[[int], object]
 Failures = list[tuple[str, str]]
