@@ -47,6 +47,27 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Discard:
+    """Error versus discard of one quality method, a step function at K shares that rise from 0.
+
+    Attributes:
+        discarded: K shares of the comparisons discarded, below 1: where each step begins.
+        error: K error rates of what is kept, 0 to 1.
+        band: K 95 % intervals of `error` over people; empty where they were not drawn.
+        kind: `FNMR` of genuine pairs, or `FMR` of impostor pairs.
+        start: what fixed the threshold, as in `FMR 0.001`.
+        comparisons: behind `error` where nothing is discarded.
+    """
+
+    discarded: tuple[float, ...]
+    error: tuple[float, ...]
+    band: tuple[tuple[float, float], ...] = ()
+    kind: str = "FNMR"
+    start: str = ""
+    comparisons: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """All numbers of one benchmark and one model.
 
@@ -58,6 +79,7 @@ class Result:
         failures: image name to the reason why it has no embedding.
         protocol: how the embeddings were compared, and what became of pairs that lack an image.
         curves: by name.
+        discards: error versus discard by name; `ideal` is the best that any order could do.
     """
 
     benchmark: str
@@ -67,6 +89,7 @@ class Result:
     failures: Mapping[str, str] = field(default_factory=dict)
     protocol: str = ""
     curves: Mapping[str, Curve] = field(default_factory=dict)
+    discards: Mapping[str, Discard] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
         """Value of the measure called `name`.

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,6 +65,100 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often a genuine pair is missed at a threshold, by the magnitude of its worse picture; K bands.
+
+    Attributes:
+        fmr: false match rate of the threshold, within (0, 1).
+        cosine: the threshold, within [-1, 1].
+        magnitude: K rising magnitudes, >= 0: where each band begins.
+        fnmr: K false non-match rates within [0, 1], not rising.
+        genuine: K counts, genuine pairs behind each.
+    """
+
+    fmr: float
+    cosine: float
+    magnitude: tuple[float, ...]
+    fnmr: tuple[float, ...]
+    genuine: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _number(self.fmr, "reliability.fmr", low=0, high=1, open_low=True)
+        _number(self.cosine, "reliability.cosine", low=-1, high=1)
+        _bands(self.magnitude, "reliability", fnmr=self.fnmr, genuine=self.genuine)
+        for value in self.fnmr:
+            _number(value, "reliability.fnmr", low=0, high=1)
+        for count in self.genuine:
+            _count(count, "reliability.genuine")
+        _require(list(self.fnmr) == sorted(self.fnmr, reverse=True), "reliability.fnmr must not rise")
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Thresholds that hold the false match rate in each band of quality; K bands.
+
+    Attributes:
+        fmr: false match rate in every band, within (0, 1).
+        magnitude: K rising magnitudes of the worse picture, >= 0: where each band begins.
+        cosine: K thresholds within [-1, 1].
+        impostors: K counts, comparisons of different people behind each.
+    """
+
+    fmr: float
+    magnitude: tuple[float, ...]
+    cosine: tuple[float, ...]
+    impostors: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _number(self.fmr, "bands.fmr", low=0, high=1, open_low=True)
+        _bands(self.magnitude, "bands", cosine=self.cosine, impostors=self.impostors)
+        for value in self.cosine:
+            _number(value, "bands.cosine", low=-1, high=1)
+        for count in self.impostors:
+            _count(count, "bands.impostors")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreThreshold:
+    """Two faces are the same person when their quality-aware score reaches `score`.
+
+    Attributes:
+        fmr: false match rate measured at it, within (0, 1).
+        score: of `quality.qmagface.score`.
+        impostors: comparisons of different people that it rests on.
+    """
+
+    fmr: float
+    score: float
+    impostors: int
+
+    def __post_init__(self) -> None:
+        _number(self.fmr, "comparison.thresholds.fmr", low=0, high=1, open_low=True)
+        _number(self.score, "comparison.thresholds.score")
+        _count(self.impostors, "comparison.thresholds.impostors")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Constants of the quality-aware score of QMagFace: `s + min(0, beta * s - alpha) * q`.
+
+    Attributes:
+        alpha: > 0.
+        beta: > 0; with 0 the score would not depend on quality as it should.
+        thresholds: of the score, one for each false match rate; may be empty where only the constants are known.
+    """
+
+    alpha: float
+    beta: float
+    thresholds: tuple[ScoreThreshold, ...] = ()
+
+    def __post_init__(self) -> None:
+        _number(self.alpha, "comparison.alpha", low=0, open_low=True)
+        _number(self.beta, "comparison.beta", low=0, open_low=True)
+        _require(_all(self.thresholds, ScoreThreshold), "comparison.thresholds must be a list")
+
+
+@dataclass(frozen=True, slots=True)
 class Benchmark:
     """One measured number and the command that measures it again."""
 
@@ -99,6 +194,10 @@ class Card:
         cluster_threshold: cosine at which average linkage stops merging.
         benchmarks: measured numbers.
         preprocessing: what the network itself does to the pixels, for people to read; "" where nobody wrote it down.
+        population: whose faces the percentiles are of, for people to read; "" where nobody wrote it down.
+        reliability: expected FNMR by quality, one for each false match rate; empty where it was not measured.
+        bands: thresholds by quality, one for each false match rate; empty where they were not measured.
+        comparison: constants of the quality-aware score; None where they were not fitted, or do not help.
         sha256: hex hash of the model; `attach` sets it.
 
     Raises:
@@ -121,11 +220,15 @@ class Card:
     cluster_threshold: float
     benchmarks: tuple[Benchmark, ...] = ()
     preprocessing: str = ""
+    population: str = ""
+    reliability: tuple[Reliability, ...] = ()
+    bands: tuple[Bands, ...] = ()
+    comparison: Comparison | None = None
     sha256: str = ""
 
     def __post_init__(self) -> None:
         described = ("name", "version", "licence", "notices", "training_data", "recipe", "backbone", "detector")
-        for field in (*described, "preprocessing"):
+        for field in (*described, "preprocessing", "population"):
             _text(getattr(self, field), field)
         _require(self.name and self.backbone, "name and backbone must not be empty")
         _require(isinstance(self.sha256, str), "sha256 must be text")
@@ -136,6 +239,9 @@ class Card:
         _require(isinstance(self.quality, Quality), "quality must hold a0 and w")
         _require(_all(self.thresholds, Threshold) and self.thresholds, "thresholds must hold at least one")
         _require(_all(self.benchmarks, Benchmark), "benchmarks must be a list")
+        _require(_all(self.reliability, Reliability), "reliability must be a list")
+        _require(_all(self.bands, Bands), "bands must be a list")
+        _require(self.comparison is None or isinstance(self.comparison, Comparison), "comparison must hold constants")
 
     def _check_template(self) -> None:
         _require(_all(self.template, tuple) and len(self.template) == 5, "template must be five points")
@@ -189,6 +295,9 @@ class Card:
         fields["quality"] = Quality(**fields["quality"])
         fields["thresholds"] = _each(fields["thresholds"], Threshold, "thresholds")
         fields["benchmarks"] = _each(fields.get("benchmarks", []), Benchmark, "benchmarks")
+        fields["reliability"] = _banded(fields.get("reliability", []), Reliability, "reliability")
+        fields["bands"] = _banded(fields.get("bands", []), Bands, "bands")
+        fields["comparison"] = _comparison(fields.get("comparison"))
         fields["magnitude_percentiles"] = _tuple(fields["magnitude_percentiles"], "magnitude_percentiles")
         fields["template"] = tuple(_tuple(point, "template") for point in _tuple(fields["template"], "template"))
         return Card(**fields)
@@ -368,9 +477,40 @@ def _tuple(values: Any, name: str) -> tuple[Any, ...]:
 
 
 def _each(values: Any, kind: type[T], name: str) -> tuple[T, ...]:
-    for value in _tuple(values, name):
+    entries = _tuple(values, name)
+    for value in entries:
         _fits(value, kind, f"an entry of {name}")
-    return tuple(kind(**value) for value in values)
+    return tuple(kind(**value) for value in entries)
+
+
+def _banded(values: Any, kind: type[T], name: str) -> tuple[T, ...]:
+    """As `_each`, of a class that holds lists."""
+    lists = [
+        {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        if isinstance(entry, dict)
+        else entry
+        for entry in _tuple(values, name)
+    ]
+    return _each(lists, kind, name)
+
+
+def _comparison(value: Any) -> Comparison | None:
+    if value is None:
+        return None
+    _fits(value, Comparison, "comparison")
+    thresholds = _each(value.get("thresholds", []), ScoreThreshold, "comparison.thresholds")
+    return Comparison(**{**value, "thresholds": thresholds})
+
+
+def _bands(magnitude: Any, name: str, **columns: Any) -> None:
+    """Hold the lists of a banded measure to one length, and their beginnings to rise."""
+    _require(isinstance(magnitude, tuple) and magnitude, f"{name} needs at least one band")
+    for value in magnitude:
+        _number(value, f"{name}.magnitude", low=0)
+    _require(all(a < b for a, b in pairwise(magnitude)), f"{name}.magnitude must rise")
+    for key, values in columns.items():
+        alike = isinstance(values, tuple) and len(values) == len(magnitude)
+        _require(alike, f"{name}.{key} must hold one number for each band")
 
 
 def _fits(fields: Any, kind: Any, name: str) -> None:
