@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 
+from magface.detect import Detector, YuNet
 from magface.embedder import Embedder
+from magface.errors import DataError
 from magface.quality.measures import MEASURES
-from magface.types import F32, U8, Embeddings
+from magface.quality.pose import pose
+from magface.threads import READERS, prefetch
+from magface.types import F32, U8, Embeddings, Face
+
+_AHEAD = 64
+_PAD = 24
+_SCORE = 0.1  # of a detection that still has something to say about a face
+DETECTED: dict[str, tuple[Callable[[Face], float], float]] = {
+    "face size": (lambda face: float(np.sqrt(np.prod(face.box[2:] - face.box[:2]))), 0.0),
+    "pose": (lambda face: -pose(face.landmarks).turned, -180.0),
+    "detector score": (lambda face: face.score, 0.0),
+}
+"""What a detector says of a face, and the lowest value, which a crop gets in which no face is found."""
+NAMES = ("magnitude", *MEASURES, *DETECTED)
+"""Every method, in reading order."""
 
 
 class Method(Protocol):
@@ -45,4 +64,60 @@ class Image:
 
     def __call__(self, crops: Iterable[U8]) -> F32:
         """See `Method`."""
-        return np.fromiter(map(self._measure, crops), np.float32)
+        return np.fromiter(prefetch(self._measure, crops, workers=READERS, limit=_AHEAD), np.float32)
+
+
+class Detected:
+    """What a detector says of the face that it finds in the crop, with a black margin around it; see `DETECTED`."""
+
+    def __init__(self, name: str, detector: Detector | None = None) -> None:
+        self.name, self._detector = name, detector or YuNet(score=_SCORE)
+        self._judge, self._lowest = DETECTED[name]
+
+    def __call__(self, crops: Iterable[U8]) -> F32:
+        """See `Method`."""
+        return np.fromiter(prefetch(self._judged, crops, workers=READERS, limit=_AHEAD), np.float32)
+
+    def _judged(self, crop: U8) -> float:
+        padded = cv2.copyMakeBorder(crop, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_CONSTANT)
+        [faces] = self._detector.detect([np.asarray(padded, np.uint8)])
+        return self._judge(faces[0]) if faces else self._lowest
+
+
+def build(names: Iterable[str], embedder: Embedder, beside: Sequence[Embedder | str | Path] = ()) -> list[Method]:
+    """Methods by name.
+
+    Args:
+        names: of `NAMES`.
+        embedder: whose faces they judge: its magnitude, and what is made of its embeddings.
+        beside: other models, or their files, whose magnitudes are rivals; each under the name in its card, with the
+            start of its fingerprint where another has that name too.
+
+    Raises:
+        DataError: a name is unknown.
+        ModelError: a file of `beside` is no model.
+
+    Example:
+        >>> [method.name for method in build(["magnitude", "contrast"], Embedder())]
+        ['magnitude', 'contrast']
+    """
+    found = [_method(name, embedder) for name in names]
+    for other in beside:
+        rival = other if isinstance(other, Embedder) else Embedder(other)
+        name = rival.card.name
+        if name in {method.name for method in found}:
+            name = f"{name} {rival.fingerprint[:8]}"
+        found.append(Magnitude(rival, name))
+    return found
+
+
+def _method(name: str, embedder: Embedder) -> Method:
+    if name == "magnitude":
+        return Magnitude(embedder)
+    if name in MEASURES:
+        return Image(name)
+    if name in DETECTED:
+        return Detected(name)
+    close = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise DataError(f"no quality method is called {name!r}; {hint}There are {', '.join(NAMES)}.")
