@@ -11,15 +11,23 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from magface.errors import ModelError
 
 T = TypeVar("T")
+
+
+class _Rated(Protocol):
+    @property
+    def fmr(self) -> float: ...
+
+
+R = TypeVar("R", bound=_Rated)
 
 KEY = b"magface.card"
 _GRAPH, _METADATA = 7, 14
@@ -263,9 +271,9 @@ class Card:
         Raises:
             ModelError: the card has none at `fmr`.
         """
-        for threshold in self.thresholds:
-            if math.isclose(threshold.fmr, fmr, rel_tol=1e-6):
-                return threshold
+        found = at(self.thresholds, fmr)
+        if found is not None:
+            return found
         known = ", ".join(f"{threshold.fmr:g}" for threshold in self.thresholds)
         raise ModelError(f"the model has no threshold at FMR {fmr:g}; it has {known}.")
 
@@ -301,6 +309,16 @@ class Card:
         fields["magnitude_percentiles"] = _tuple(fields["magnitude_percentiles"], "magnitude_percentiles")
         fields["template"] = tuple(_tuple(point, "template") for point in _tuple(fields["template"], "template"))
         return Card(**fields)
+
+
+def at(entries: Iterable[R], fmr: float) -> R | None:
+    """What a list of a card holds at a false match rate; None where it holds nothing there.
+
+    Example:
+        >>> at([Threshold(1e-2, 0.3, 1000), Threshold(1e-3, 0.4, 1000)], 0.001).cosine
+        0.4
+    """
+    return next((entry for entry in entries if math.isclose(entry.fmr, fmr, rel_tol=1e-6)), None)
 
 
 def content(model: str | Path | bytes) -> bytes:

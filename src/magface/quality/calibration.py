@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +16,9 @@ from magface.types import Embeddings
 WEAK, STRONG = 20.0, 80.0
 """Scores of a face that 99 % of the reference population beats, and of a typical one."""
 
+FMRS = (1e-2, 1e-3, 1e-4)
+"""False match rates at which a model is calibrated unless others are asked for."""
 _ANCHORS = ((1, WEAK), (50, STRONG))
-_FMRS = (1e-2, 1e-3, 1e-4)
 _COMPARED = 4000
 
 
@@ -44,6 +46,29 @@ def sigmoid(magnitude: ArrayLike, quality: Quality) -> NDArray[np.float64]:
     """
     x = (np.asarray(magnitude, np.float64) - quality.a0) / quality.w
     return 50.0 * (1.0 + np.tanh(x / 2.0))  # the same function, without overflow
+
+
+def unified_score(magnitude: ArrayLike, quality: Quality) -> NDArray[np.int64]:
+    """The score as ISO/IEC 29794-5 exchanges it: a whole number, and -1 where there is none.
+
+    Equation: OFIQ UnifiedQualityScore (round(100 / (1 + exp((a0 - a) / w))), clipped to 0..100; -1 for a failure)
+
+    A half is rounded up, as the reference implementation does, and not to the even number.
+
+    Args:
+        magnitude: `(...)`, float, >= 0, unnormalised; NaN where a face could not be judged.
+        quality: constants of the model that made the embeddings.
+
+    Returns:
+        `(...)` int64, -1 or 0 to 100.
+
+    Example:
+        >>> unified_score([24.329985, 23.0, np.nan], Quality(a0=23.0, w=2.6))
+        array([63, 50, -1])
+    """
+    found = sigmoid(magnitude, quality)
+    rounded = np.clip(np.floor(np.nan_to_num(found) + 0.5), 0, 100).astype(np.int64)
+    return np.where(np.isnan(found), -1, rounded)
 
 
 def percentile(magnitude: ArrayLike, card: Card) -> NDArray[np.float64]:
@@ -82,7 +107,9 @@ def fit_sigmoid(magnitudes: ArrayLike) -> Quality:
     """Constants of the score from a reference population of ordinary photos.
 
     The median face gets 80 and the 1st percentile 20: a good portrait is above 80, what is worse than nearly all
-    ordinary photos is below 20, and two anchors away from the ends do not follow single outliers.
+    ordinary photos is below 20, and two anchors away from the ends do not follow single outliers. They need no labels,
+    so scores of models that were calibrated on the same photos compare. How often a comparison fails is not squeezed
+    into the score: it depends on the threshold and on the people, and is said beside it, see `quality.reliability`.
 
     Args:
         magnitudes: `(N,)`, float, >= 0; some hundreds or more.
@@ -105,23 +132,26 @@ def fit_sigmoid(magnitudes: ArrayLike) -> Quality:
     return Quality(a0=levels[low] - w * low_logit, w=w)
 
 
-def thresholds(embeddings: Embeddings, labels: NDArray[np.integer]) -> tuple[Threshold, ...]:
-    """Thresholds at FMR 1e-2, 1e-3 and 1e-4, as far as the comparisons suffice, from all pairs of different people.
+def thresholds(
+    embeddings: Embeddings, labels: NDArray[np.integer], fmrs: Sequence[float] = FMRS
+) -> tuple[Threshold, ...]:
+    """Thresholds at false match rates, as far as the comparisons suffice, from all pairs of different people.
 
     Args:
         embeddings: N faces; of more than 4,000 as many, evenly spaced, are compared.
         labels: `(N,)` integers, who they are.
+        fmrs: at least one, each between 0 and 1, both excluded.
 
     Raises:
-        DataError: fewer than 100 pairs of different people.
+        DataError: too few pairs of different people for any of the rates, or a rate is out of range.
     """
     some = np.linspace(0, len(embeddings) - 1, min(len(embeddings), _COMPARED)).astype(int)
     directions, people = embeddings.direction[some], np.asarray(labels)[some]
     rows = [directions[row + 1 :][people[row + 1 :] != people[row]] @ directions[row] for row in range(len(some))]
     impostors = np.concatenate(rows) if rows else np.empty(0, np.float32)
-    if len(impostors) < 1 / max(_FMRS):
+    if not len(impostors) or len(impostors) < 1 / max(fmrs):
         raise DataError(f"{len(impostors)} pairs of different people are too few; take faces of more people.")
-    found = ((fmr, threshold_at_fmr(impostors, fmr)) for fmr in _FMRS)
+    found = ((fmr, threshold_at_fmr(impostors, fmr)) for fmr in fmrs)
     return tuple(Threshold(fmr, min(cosine, 1.0), len(impostors)) for fmr, cosine in found if cosine is not None)
 
 
