@@ -35,6 +35,7 @@ class Embedder:
         card: of the model.
         fingerprint: hex sha256 of the model; recorded in what it makes.
         precision: of the arithmetic inside the network, `f32` or `bf16`.
+        source: the model file.
 
     Raises:
         ModelError: the file is missing, damaged, without a card, or takes something else than aligned crops.
@@ -54,7 +55,8 @@ class Embedder:
         precision: Precision = "f32",
         threads: int | None = None,
     ) -> None:
-        content = card.content(default.path() if model is None else model)
+        self.source = default.path() if model is None else Path(model)
+        content = card.content(self.source)
         self.card, self.fingerprint = card.read(content)
         self.precision: Precision = precision
         self._engine = engines.load(content, engine, precision=precision, threads=threads)

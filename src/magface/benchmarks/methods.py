@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -13,8 +14,10 @@ import numpy as np
 from magface.detect import Detector, YuNet
 from magface.embedder import Embedder
 from magface.errors import DataError
-from magface.quality.measures import MEASURES
+from magface.quality import brisque, perturbation
+from magface.quality.measures import MEASURES, Measure
 from magface.quality.pose import pose
+from magface.quality.serfiq import SerFiq
 from magface.threads import READERS, prefetch
 from magface.types import F32, U8, Embeddings, Face
 
@@ -27,7 +30,9 @@ DETECTED: dict[str, tuple[Callable[[Face], float], float]] = {
     "detector score": (lambda face: face.score, 0.0),
 }
 """What a detector says of a face, and the lowest value, which a crop gets in which no face is found."""
-NAMES = ("magnitude", *MEASURES, *DETECTED)
+IMAGES: dict[str, Measure] = {**MEASURES, "BRISQUE": brisque.score}
+"""Measures of the picture alone."""
+NAMES = ("magnitude", *IMAGES, *DETECTED, "SER-FIQ", "perturbation")
 """Every method, in reading order."""
 
 
@@ -60,7 +65,7 @@ class Image:
     """A measure of the picture alone."""
 
     def __init__(self, name: str) -> None:
-        self.name, self._measure = name, MEASURES[name]
+        self.name, self._measure = name, IMAGES[name]
 
     def __call__(self, crops: Iterable[U8]) -> F32:
         """See `Method`."""
@@ -84,6 +89,31 @@ class Detected:
         return self._judge(faces[0]) if faces else self._lowest
 
 
+class Stochastic:
+    """SER-FIQ of the network that the embedder runs."""
+
+    def __init__(self, embedder: Embedder, name: str = "SER-FIQ") -> None:
+        self.name, self._judge = name, SerFiq(embedder.source)
+
+    def __call__(self, crops: Iterable[U8]) -> F32:
+        """See `Method`."""
+        return self._judge(crops).astype(np.float32)
+
+
+class Perturbed:
+    """How well the embeddings of slightly changed crops agree."""
+
+    def __init__(self, embedder: Embedder, name: str = "perturbation") -> None:
+        self.embedder, self.name = embedder, name
+
+    def __call__(self, crops: Iterable[U8]) -> F32:
+        """See `Method`."""
+        changed = prefetch(perturbation.variants, crops, workers=READERS, limit=_AHEAD)
+        vectors = self.embedder.stream(chain.from_iterable(changed))
+        faces = iter(lambda: list(islice(vectors, perturbation.VARIANTS)), [])
+        return np.fromiter((perturbation.agreement(np.stack(face)) for face in faces), np.float32)
+
+
 def build(names: Iterable[str], embedder: Embedder, beside: Sequence[Embedder | str | Path] = ()) -> list[Method]:
     """Methods by name.
 
@@ -95,7 +125,7 @@ def build(names: Iterable[str], embedder: Embedder, beside: Sequence[Embedder | 
 
     Raises:
         DataError: a name is unknown.
-        ModelError: a file of `beside` is no model.
+        ModelError: a file of `beside` is no model, or SER-FIQ cannot be had of the network.
 
     Example:
         >>> [method.name for method in build(["magnitude", "contrast"], Embedder())]
@@ -114,10 +144,14 @@ def build(names: Iterable[str], embedder: Embedder, beside: Sequence[Embedder | 
 def _method(name: str, embedder: Embedder) -> Method:
     if name == "magnitude":
         return Magnitude(embedder)
-    if name in MEASURES:
+    if name in IMAGES:
         return Image(name)
     if name in DETECTED:
         return Detected(name)
+    if name == "SER-FIQ":
+        return Stochastic(embedder)
+    if name == "perturbation":
+        return Perturbed(embedder)
     close = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise DataError(f"no quality method is called {name!r}; {hint}There are {', '.join(NAMES)}.")
