@@ -30,7 +30,7 @@ def test_curve_without_ties_is_the_definition(case):
     for k in range(len(score)):
         kept = score[np.argsort(quality)[k:]]
         assert curve.discarded[k] == k / len(score)
-        assert curve.fnmr[k] == pytest.approx(np.mean(kept < 0.5))
+        assert curve.error[k] == pytest.approx(np.mean(kept < 0.5))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=1, max_size=6))
@@ -40,19 +40,19 @@ def test_ties_are_the_mean_over_all_orders(rows):
         order for order in itertools.permutations(range(len(rows))) if list(quality[list(order)]) == sorted(quality)
     ]
     curves = [[np.mean(score[list(order[k:])] < 0.5) for k in range(len(rows))] for order in orders]
-    np.testing.assert_allclose(q.edc(score, quality, 0.5).fnmr, np.mean(curves, axis=0))
+    np.testing.assert_allclose(q.edc(score, quality, 0.5).error, np.mean(curves, axis=0))
 
 
 @given(pairs, st.randoms())
 def test_order_of_the_pairs_does_not_matter(rows, random):
     shuffled = random.sample(rows, len(rows))
-    np.testing.assert_array_equal(q.edc(*unzip(rows), 0.5).fnmr, q.edc(*unzip(shuffled), 0.5).fnmr)
+    np.testing.assert_array_equal(q.edc(*unzip(rows), 0.5).error, q.edc(*unzip(shuffled), 0.5).error)
 
 
 @given(pairs)
 def test_no_quality_beats_the_ideal(rows):
     score, quality = unzip(rows)
-    assert np.all(q.ideal(score, 0.5).fnmr <= q.edc(score, quality, 0.5).fnmr + 1e-12)
+    assert np.all(q.ideal(score, 0.5).error <= q.edc(score, quality, 0.5).error + 1e-12)
 
 
 def test_efficiency_of_the_ideal_chance_and_the_opposite():
@@ -91,18 +91,71 @@ def test_pauc_is_the_area_of_the_steps():
     assert q.pauc(curve, 1.0) == pytest.approx(0.15)
 
 
-def test_repicked_without_discarding_is_the_plain_rate():
-    rng = np.random.default_rng(0)
-    genuine, impostor = rng.normal(2, 1, 500), rng.normal(0, 1, 1000)
-    curve = q.edc_repicked(genuine, impostor, genuine, rng.random(1000), 1e-2)
-    assert curve.fnmr[0] == np.mean(genuine <= np.sort(impostor)[-11])
-    assert len(curve.fnmr) == 20
+@given(pairs, st.floats(0.01, 1))
+def test_area_of_a_curve_is_that_of_its_steps_at_any_limit(rows, limit):
+    curve = q.edc(*unzip(rows), 0.5)
+    fine = (np.arange(20000) + 0.5) / 20000 * limit
+    steps = curve.error[np.searchsorted(curve.discarded, fine, side="right") - 1]
+    assert q.pauc(curve, limit) == pytest.approx(steps.mean(), abs=0.005)
 
 
-def test_repicked_is_nan_where_too_few_impostors_are_left():
-    curve = q.edc_repicked([0.9, 0.8], [0.1, 0.2], [2, 3], [1, 1], 0.5, discarded=[0.0, 0.5])
-    assert curve.fnmr[0] == 0
-    assert math.isnan(curve.fnmr[1])
+@given(pairs)
+def test_false_matches_are_the_errors_of_the_other_side(rows):
+    score, quality = unzip(rows)
+    found = q.edc_false_matches(score, quality, 0.5)
+    np.testing.assert_allclose(found.error, 1 - q.edc(score, quality, 0.5).error, atol=1e-12)
+    assert np.all(q.ideal_false_matches(score, 0.5).error <= found.error + 1e-12)
+
+
+@given(pairs, st.integers(1, 80))
+def test_a_sampled_curve_holds_the_step_of_each_level(rows, count):
+    score, quality = unzip(rows)
+    curve, levels = q.edc(score, quality, 0.5), np.arange(count) / count
+    order = np.lexsort((score, quality))
+    found = q.sampled(curve, levels)
+    np.testing.assert_array_equal(found.discarded, levels)
+    for level, error in zip(levels, found.error, strict=True):
+        assert error == curve.error[math.floor(level * len(order) + 1e-9)]
+
+
+@pytest.mark.parametrize("levels", [[], [0.1], [0, 0.5, 0.5], [0, 1.0], [[0.0]]])
+def test_levels_that_do_not_rise_from_zero_are_refused(levels):
+    with pytest.raises(DataError, match="rise from 0"):
+        q.sampled(q.edc([0.1], [1], 0.5), levels)
+
+
+TWO = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=20)
+
+
+@given(TWO)
+def test_rules_are_their_formulas(rows):
+    formulas = {
+        "min": min,
+        "max": max,
+        "mean": lambda a, b: (a + b) / 2,
+        "product": lambda a, b: a * b,
+        "geometric mean": lambda a, b: math.sqrt(a * b),
+        "harmonic mean": lambda a, b: 2 / (1 / a + 1 / b) if a > 1e-300 and b > 1e-300 else 0,
+        "difference": lambda a, b: -abs(a - b),
+    }
+    assert formulas.keys() == q.RULES.keys()
+    for name, formula in formulas.items():
+        expected = [formula(a, b) for a, b in rows]
+        np.testing.assert_allclose(q.pair_quality(*zip(*rows, strict=True), name), expected, rtol=1e-9, atol=1e-150)
+
+
+def test_a_rule_keeps_the_precision_and_takes_whole_numbers():
+    one = np.array([3, 1], np.float32)
+    assert q.pair_quality(one, one[::-1]).dtype == np.float32
+    assert q.pair_quality([3, 1], [2, 2], "mean").tolist() == [2.5, 1.5]
+
+
+def test_rules_that_need_positive_qualities_say_so():
+    assert q.pair_quality([-3.0], [2.0], "difference") == [-5]
+    with pytest.raises(DataError, match="product takes no qualities below 0; choose one of min, max, mean, difference"):
+        q.pair_quality([-3.0], [2.0], "product")
+    with pytest.raises(DataError, match="no rule median"):
+        q.pair_quality([3.0], [2.0], "median")
 
 
 @pytest.mark.parametrize(("score", "quality"), [([], []), ([0.1], [1, 2]), ([math.nan], [1]), ([0.1], [math.nan])])
