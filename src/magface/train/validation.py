@@ -85,7 +85,7 @@ def of(recipe: Recipe, backbone: nn.Module, device: str) -> Callable[[int], dict
                 case "toy":
                     result = toy.evaluate(live, settings.data)
                 case _:
-                    result = degradation.evaluate(live, settings.data)
+                    result = degradation.evaluate(live, settings.data, faces=30, steps=5)
         found = {m.name: m.value for m in result.measures if m.value is not None}
         return {f"{settings.benchmark}/{name}": value for name, value in found.items()}
 
