@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from magface.benchmarks import degradation, edc
+from magface.benchmarks import edc
 from magface.benchmarks import toy as official
 from magface.benchmarks.faces import default_cache, embed
 from magface.benchmarks.result import Measure, Result
@@ -105,18 +105,6 @@ def test_edc_needs_two_people(embedder, album_of_crops, tmp_path):
         (alone / "Ann" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(DataError, match="two people"):
         edc.evaluate(embedder, alone)
-
-
-def test_degradation_counts_every_step(embedder, album_of_crops):
-    seen = []
-    found = degradation.evaluate(embedder, album_of_crops, faces=2, progress=seen.append)
-    assert found.counts["steps"] == 2 * 5 * 5
-    assert sum(seen) == 2 * 26
-    kinds = [found[f"falling steps, {name}"] for name in degradation.KINDS]
-    assert found["falling steps, all"] == pytest.approx(np.mean(kinds))
-    assert found == degradation.evaluate(embedder, album_of_crops, faces=2)
-    with pytest.raises(DataError, match="at least one face"):
-        degradation.evaluate(embedder, album_of_crops, faces=0)
 
 
 def test_toy_compares_with_the_list(embedder, album_of_crops, tmp_path):
