@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 
 from magface import backbones
 from magface.errors import DataError
-from magface.train.config import Recipe, load
+from magface.train.config import Data, Loss, Recipe, load
 from magface.train.training import margin
 
 
@@ -97,6 +98,14 @@ def test_missing_file():
     [
         ('direction = "free"\n[loss]\nnegatives = "orthogonal"', "loss.negatives must be 'centres'"),
         ('direction = "frozen"\n[loss]\nnegatives = "orthogonal"', "data.min_images must be at least 2"),
+        ("[loss]\nname = 'crfiqa'", "direction must be 'frozen' when loss.name is 'crfiqa'"),
+        ("direction = 'frozen'\n[loss]\nname = 'crfiqa'", "loss.centres must be 'fixed'"),
+        ("direction = 'frozen'\n[loss]\nname = 'crfiqa'\ncentres = 'fixed'", "data.min_images must be at least 2"),
+        (
+            "direction = 'frozen'\n[loss]\nname = 'crfiqa'\ncentres = 'fixed'\nnegatives = 'orthogonal'\n"
+            "[data]\nmin_images = 4",
+            "loss.negatives must be 'centres'",
+        ),
         ("direction = 'frozen'\n[order]\nweight = 1", "order.weight must be 0 without degradation.steps"),
         ("direction = 'frozen'\n[degradation]\nsteps = 2", "steps must be at least 0, and 0 without views"),
     ],
@@ -115,6 +124,21 @@ def test_every_recipe_loads_and_names_a_loss_and_a_network_that_can_be_built(pat
     assert type(margin(recipe, recipe.loss.margin, 1000)).__module__.startswith("magface.losses")
     with torch.device("meta"):
         assert backbones.build(recipe.backbone).size
+
+
+def test_the_rival_differs_from_the_shipped_model_in_its_objective_alone():
+    shipped, rival = (
+        load(Path(__file__).parents[2] / "recipes" / f"{name}.toml") for name in ("magsface", "crfiqa-sface")
+    )
+    assert rival.loss.name == "crfiqa"
+    assert replace(shipped, loss=rival.loss, order=rival.order) == rival
+
+
+def test_an_option_that_crfiqa_does_not_have_is_said():
+    with pytest.raises(DataError, match="the loss crfiqa has no option 'm'; known: beta, unit"):
+        margin(
+            Recipe(loss=Loss(name="crfiqa", centres="fixed"), direction="frozen", data=Data(min_images=2)), {"m": 1}, 9
+        )
 
 
 def test_the_recipe_of_the_shipped_model():

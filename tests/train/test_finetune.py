@@ -1,10 +1,11 @@
 import json
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch.nn import functional as F
 
 from magface.benchmarks.edc import draw
@@ -30,6 +31,7 @@ FROZEN = Recipe(
     loss=Loss(margin=RANGE, centres="fixed"),
     optimization=Optimization(epochs=60, batch=48, learning_rate=1e-2, weight_decay=0.0, save_every=1000),
 )
+CRFIQA = Loss(name="crfiqa", margin={"unit": 10.0}, centres="fixed")
 ONCE = Optimization(epochs=1, batch=48, learning_rate=1e-3)
 
 
@@ -128,9 +130,16 @@ def test_free_direction_with_distillation(toy_faces, toy_network, tmp_path):
     assert np.mean([line["loss"] for line in lines[-3:]]) < np.mean([line["loss"] for line in lines[:3]])
 
 
-@pytest.mark.parametrize("settings", [Degradation(share=0.5), Degradation(share=0.5, views=2)])
-def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp_path, settings, monkeypatch):
-    recipe = replace(FROZEN, degradation=settings, optimization=replace(ONCE, epochs=2, save_every=2))
+@pytest.mark.parametrize(
+    ("settings", "loss"),
+    [
+        (Degradation(share=0.5), FROZEN.loss),
+        (Degradation(share=0.5, views=2), FROZEN.loss),
+        (Degradation(share=0.5, views=2), CRFIQA),
+    ],
+)
+def test_stopped_and_resumed_is_the_same_bit_for_bit(toy_faces, toy_network, tmp_path, settings, loss, monkeypatch):
+    recipe = replace(FROZEN, degradation=settings, loss=loss, optimization=replace(ONCE, epochs=2, save_every=2))
 
     def weights(out):
         return checkpoint.load(finetune(recipe, toy_network(), toy_faces, out))["model"].values()
@@ -245,6 +254,25 @@ def test_order_makes_more_steps_fall(toy_faces, toy_network, toy_face, tmp_path)
         series = [magnitudes(network, toy_face, name, (0.0, 0.25, 0.5, 0.75, 1.0)) for name in NAMES]
         shares[weight] = np.mean(np.diff(series, axis=1) < 0)
     assert shares[30.0] > shares[0.0]
+
+
+def test_crfiqa_learns_the_order_of_classifiability(toy_faces, toy_network, toy_face, tmp_path):
+    recipe = replace(FROZEN, loss=CRFIQA, optimization=replace(FROZEN.optimization, epochs=25))
+    network = toy_network()
+    finetune(recipe, network, toy_faces, tmp_path)
+    curve = losses(tmp_path)
+    assert np.mean(curve[-10:]) < 0.5 * np.mean(curve[:5])
+    chosen = training_images(recipe, toy_faces)
+    clean = embed(toy_network(), [chosen.read(row) for row in range(len(chosen))]).numpy()
+    centres = torch.from_numpy(class_centres(clean, chosen.labels, chosen.suspect))
+    people, names = zip(*product(range(12), NAMES), strict=True)
+    rng = np.random.default_rng(0)
+    worse = [NAMES[name](toy_face(person, 30), 0.8, rng) for person, name in zip(people, names, strict=True)]
+    before, after = embed(toy_network(), worse), embed(network, worse)
+    cosine, own = F.normalize(after) @ centres.T, F.one_hot(torch.tensor(people), 12).bool()
+    ratio = cosine[own] / (1 + cosine.masked_fill(own, -1).amax(1))
+    assert spearmanr(after.norm(dim=1), ratio).statistic > 0.55
+    assert spearmanr(before.norm(dim=1), ratio).statistic < 0.3
 
 
 def test_order_is_the_mean_of_what_fails_to_fall(toy_network):

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from magface.losses.margin import Margin
+
+T = TypeVar("T")
 
 _HOMES = {
     "softmax": ("softmax", "Softmax"),
@@ -56,12 +58,27 @@ def build(name: str, *, num_classes: int | None = None, **options: Any) -> Margi
         raise ValueError(f"there is no loss {name!r}; {_hint(name, NAMES)}")
     module, attribute = _HOMES[name]
     cls = getattr(import_module(f"magface.losses.{module}"), attribute)
+    if "num_classes" in inspect.signature(cls).parameters and num_classes is not None:
+        options["num_classes"] = num_classes
+    made: Margin = make(cls, name, **options)
+    return made
+
+
+def make(cls: type[T], name: str, **options: Any) -> T:
+    """A loss of a class, with the options of a recipe.
+
+    Args:
+        cls: of the loss.
+        name: of the loss, for messages.
+        options: what it is made of.
+
+    Raises:
+        ValueError: it has no such option, needs another one, or an option cannot be what it is.
+    """
     parameters = inspect.signature(cls).parameters
     for option in options:
         if option not in parameters:
             raise ValueError(f"the loss {name} has no option {option!r}; {_hint(option, parameters)}")
-    if "num_classes" in parameters and num_classes is not None:
-        options["num_classes"] = num_classes
     missing = [key for key, option in parameters.items() if option.default is option.empty and key not in options]
     if missing:
         raise ValueError(f"the loss {name} needs {', '.join(missing)}.")

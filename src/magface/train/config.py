@@ -89,7 +89,8 @@ class Loss:
     """The margin, and what it is measured against; see `magface.losses`."""
 
     name: str = "magface"
-    """Of the loss, known to `magface.losses.build`."""
+    """Of the loss, known to `magface.losses.build`; or, with a frozen direction, `crfiqa`, which makes the magnitude a
+    prediction of how classifiable a face is among the people that train, see `magface.losses.crfiqa`."""
     margin: dict[str, Any] = field(default_factory=dict)
     """Settings of that loss, such as `s` or `l_a`. What is left out has the paper's value; for MagFace over a network
     that is trained already, the one that its magnitudes ask for, see `magface.train.tuning`."""
@@ -272,6 +273,11 @@ class Recipe:
         _require(frozen or not orthogonal, "loss.negatives", "'centres' when the direction is free")
         several = not orthogonal or self.data.min_images >= 2
         _require(several, "data.min_images", "at least 2 when loss.negatives is 'orthogonal'")
+        if self.loss.name == "crfiqa":
+            _require(frozen, "direction", "'frozen' when loss.name is 'crfiqa'")
+            _require(self.loss.centres == "fixed", "loss.centres", "'fixed' when loss.name is 'crfiqa'")
+            _require(not orthogonal, "loss.negatives", "'centres' when loss.name is 'crfiqa'")
+            _require(self.data.min_images >= 2, "data.min_images", "at least 2 when loss.name is 'crfiqa'")
         held = any((self.distillation.teacher, self.distillation.clean, self.distillation.repulsion))
         _require(not frozen or not held, "distillation", "0 throughout when the direction is frozen")
         _require(not frozen or self.head.kind == "full", "head.kind", "'full' when the direction is frozen")

@@ -1,4 +1,4 @@
-"""What a run descends: the margin loss, and what holds a trained network to what it was."""
+"""What a run descends: the loss of a head, and what holds a trained network to what it was."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from magface import geometry
+from magface.heads.classifiability import Classifiability
 from magface.heads.full import direction
 from magface.train import views
 from magface.train.config import Distillation, Recipe
@@ -29,7 +30,7 @@ class Criterion:
         head: class centres and margin.
         labels: `(N,)` int64, people of the training images.
         teacher: `(N, D)` float32, embeddings of the clean images before training; None where nothing asks for them.
-        own: `(N, D)` float32, see `finetune.own_centres`; for the head `Orthogonal`.
+        own: `(N, D)` float32, see `finetune.own_centres`; for the heads `Orthogonal` and `Classifiability`.
         ranks: all of them.
     """
 
@@ -53,7 +54,7 @@ class Criterion:
         """The loss, and its parts for the log; terms beside that of the head are this rank's portion of a mean."""
         labels = self.labels[batch.rows].to(self.device)
         embeddings = self.embed(batch)
-        out = self.head(embeddings, labels if self.own is None else self.own[batch.rows].to(self.device))
+        out = self.head(embeddings, *self.beside(batch, labels))
         terms: dict[str, Tensor] = {}
         if self.teacher is not None:
             teacher, clean = self.teacher[batch.rows].to(self.device), torch.from_numpy(~batch.degraded).to(self.device)
@@ -65,6 +66,13 @@ class Criterion:
         shown = {name: term.detach() for name, term in terms.items()}
         common = {"identity": out.identity.detach(), "penalty": out.penalty.detach()}
         return Outcome(loss, common, shown, out.cosine, out.magnitude, out.correct)
+
+    def beside(self, batch: Batch, labels: Tensor) -> tuple[Tensor, ...]:
+        """What the head compares the embeddings of a batch with."""
+        if self.own is None:
+            return (labels,)
+        own = self.own[batch.rows].to(self.device)
+        return (own, labels) if isinstance(self.head, Classifiability) else (own,)
 
     def embed(self, batch: Batch) -> Tensor:
         """Raw embeddings `(b, D)`, with a gradient to what trains."""

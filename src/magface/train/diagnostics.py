@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from magface.losses.margin import Margin
 from magface.types import F32
 
 
-def diagnose(cosine: F32, magnitude: F32, degraded: NDArray[np.bool_], margin: Margin) -> dict[str, float]:
+def diagnose(cosine: F32, magnitude: F32, degraded: NDArray[np.bool_], margin: nn.Module) -> dict[str, float]:
     """Numbers for a line of the log.
 
     Args:
@@ -27,7 +27,7 @@ def diagnose(cosine: F32, magnitude: F32, degraded: NDArray[np.bool_], margin: M
         `correlation`, Pearson's, of magnitude and cosine; what cannot be told is left out.
 
     Example:
-        >>> found = diagnose(np.array([0.2, 0.6]), np.array([5.0, 15.0]), np.array([True, False]), Margin())
+        >>> found = diagnose(np.array([0.2, 0.6]), np.array([5.0, 15.0]), np.array([True, False]), nn.Identity())
         >>> found["magnitude"], found["magnitude_p95"], round(found["correlation"], 3)
         (10.0, 14.5, 1.0)
     """

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from magface.errors import TrainingError
-from magface.losses.margin import Margin
 from magface.threads import prefetch
 from magface.train import checkpoint, optim
 from magface.train.config import Optimization
@@ -94,7 +93,7 @@ class Task(Generic[B]):
     network: nn.Module
     model: nn.Module
     head: nn.Module
-    margin: Margin
+    margin: nn.Module
     per_epoch: int
     parts: Callable[[int], Sequence[B]]
     loss: Callable[[B], Outcome]
@@ -258,7 +257,7 @@ def _suspects(parts: Sequence[Batch], outcomes: list[Outcome]) -> list[str]:
 
 
 def _numbers(
-    outcomes: Sequence[Outcome], parts: Sequence[Batch], margin: Margin, ranks: Ranks
+    outcomes: Sequence[Outcome], parts: Sequence[Batch], margin: nn.Module, ranks: Ranks
 ) -> tuple[dict[str, float], F32]:
     """What a step gave over its parts and all ranks, and the magnitudes of its faces."""
     common = _mean([outcome.common for outcome in outcomes], parts)

@@ -16,9 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 from magface import geometry, losses
 from magface.data.face_set import FaceSet
 from magface.errors import DataError, EngineError, ModelError
+from magface.heads.classifiability import Classifiability
 from magface.heads.full import Full
 from magface.heads.orthogonal import Orthogonal
 from magface.heads.partial_fc import PartialFC
+from magface.losses.crfiqa import CrFiqa
 from magface.losses.margin import Margin
 from magface.train import checkpoint, loop, validation, views
 from magface.train.config import Recipe
@@ -99,7 +101,7 @@ def train(
     source = Source(recipe, chosen, known, ranks, out / "unreadable.tsv")
     held = recipe.distillation.teacher or recipe.distillation.clean or recipe.distillation.repulsion
     own = None
-    if clean is not None and recipe.loss.negatives == "orthogonal":
+    if clean is not None and (recipe.loss.negatives == "orthogonal" or isinstance(psi, CrFiqa)):
         own = own_centres(clean, chosen.labels, chosen.suspect)
     criterion = Criterion(recipe, network, backbone, head, chosen.labels, clean if held else None, own, ranks)
     task = loop.Task(
@@ -159,7 +161,7 @@ def choose_parameters(recipe: Recipe, backbone: nn.Module) -> None:
         parameter.requires_grad_(name in trained)
 
 
-def margin(recipe: Recipe, settings: Mapping[str, Any], people: int) -> Margin:
+def margin(recipe: Recipe, settings: Mapping[str, Any], people: int) -> Margin | CrFiqa:
     """The loss of a recipe.
 
     Args:
@@ -172,6 +174,8 @@ def margin(recipe: Recipe, settings: Mapping[str, Any], people: int) -> Margin:
     """
     name = "magface-self-tuning" if recipe.loss.self_tuning else recipe.loss.name
     try:
+        if name == "crfiqa":
+            return losses.make(CrFiqa, name, **settings)
         return losses.build(name, num_classes=people, **settings)
     except ValueError as error:
         raise DataError(f"the loss of the recipe does not work: {error}") from error
@@ -201,13 +205,15 @@ def _views(recipe: Recipe, backbone: nn.Module, faces: FaceSet, folder: Path, ra
 
 
 def _head(
-    recipe: Recipe, psi: Margin, faces: FaceSet, clean: F32 | None, backbone: nn.Module, ranks: Ranks
+    recipe: Recipe, psi: Margin | CrFiqa, faces: FaceSet, clean: F32 | None, backbone: nn.Module, ranks: Ranks
 ) -> nn.Module:
     people, loss = len(faces.people), recipe.loss
+    centres = None if clean is None else torch.from_numpy(class_centres(clean, faces.labels, faces.suspect))
+    if isinstance(psi, CrFiqa):
+        return Classifiability(cast(Tensor, centres), psi)  # a frozen direction starts from a trained network
     if loss.negatives == "orthogonal":
         return Orthogonal(people, psi)
     size = clean.shape[1] if clean is not None else _size(backbone)
-    centres = None if clean is None else torch.from_numpy(class_centres(clean, faces.labels, faces.suspect))
     frozen, detach = loss.centres == "fixed", loss.detach_direction
     if recipe.head.kind == "full":
         return Full(people, size, psi, centres=centres, frozen=frozen, detach_direction=detach)
