@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from magface.types import U8
 
 _BATCH = 16
+_SOURCES = 10
 _CALIBRATED = ("cluster_threshold", "magnitude_percentiles", "quality", "thresholds")
-_MEASURED = (*_CALIBRATED, "benchmarks", "preprocessing", "sha256")
+_DECISIONS = ("reliability", "bands", "comparison")
+_MEASURED = (*_CALIBRATED, *_DECISIONS, "population", "benchmarks", "preprocessing", "sha256")
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.onnx).")]
 Described = Annotated[
@@ -130,10 +132,12 @@ def write(
         with progress() as bar:
             task = bar.add_task("Calibrating", total=len(faces), note="")
             measured = _measured(content, faces, lambda done: bar.advance(task, done))
+    if "thresholds" in known:  # what was measured belongs to other ones
+        measured = {field: value for field, value in measured.items() if field not in _DECISIONS}
     fields = {**measured, **known, "backbone": name, "embedding_size": size}
     fields["preprocessing"] = str(getattr(backbone, "preprocessing", ""))
     try:
-        io.write_atomic(output, attach(content, Card.from_json(json.dumps(fields))))
+        io.write_atomic(output, attach(content, Card.from_json(json.dumps(fields, default=dataclasses.asdict))))
     except OSError as error:
         raise DataError(f"cannot write {output} ({error.strerror}); choose another place.") from error
 
@@ -141,18 +145,30 @@ def write(
 def _measured(content: bytes, faces: FaceSet, advance: Callable[[int], object]) -> dict[str, Any]:
     """Fields of a card that the faces of known people give."""
     from magface import engines
-    from magface.quality import calibration
+    from magface.quality import fitting
     from magface.types import Embeddings
 
     outputs = engines.load(content).stream(_batches(faces, advance))
     embeddings = Embeddings(np.concatenate([vectors for [vectors] in outputs]))
-    thresholds = calibration.thresholds(embeddings, faces.labels)
-    return {
-        "magnitude_percentiles": calibration.percentiles(embeddings.magnitude),
-        "quality": dataclasses.asdict(calibration.fit_sigmoid(embeddings.magnitude)),
-        "thresholds": [dataclasses.asdict(threshold) for threshold in thresholds],
-        "cluster_threshold": thresholds[:2][-1].cosine,  # at FMR 1e-3, where it could be measured
-    }
+    return {**fitting.of_people(embeddings, faces.labels).fields, "population": population(faces)}
+
+
+def population(faces: FaceSet, place: str = "") -> str:
+    """Whose faces a card was measured on, for people to read.
+
+    Args:
+        faces: what was measured on.
+        place: name of the folder or archive, "" where it is not known.
+
+    Example:
+        >>> from magface.data.face_set import FaceSet, Held, Record
+        >>> population(FaceSet.of([Record("a/1.jpg", "a", Held(b"")), Record("b/1.jpg", "b", Held(b""))]), "mine.tar")
+        '2 faces of 2 people in mine.tar'
+    """
+    people = f" of {len(faces.people):,} people" if "" not in faces.people else ""
+    sources = [source for source in sorted(set(faces.sources.tolist())) if source]
+    named = f" ({', '.join(sources)})" if 0 < len(sources) <= _SOURCES else ""
+    return f"{len(faces):,} faces{people}{place and f' in {place}'}{named}"
 
 
 def _batches(faces: FaceSet, advance: Callable[[int], object]) -> Iterator[U8]:

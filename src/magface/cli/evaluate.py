@@ -112,7 +112,7 @@ class _Bench:
             return module.evaluate_features(given.pop("features"), data, **self.always, **given)
         faces = formats.read(data) if self.opened else None
         if "images" in self.takes:
-            given["align"] = _aligner(given.pop("images", None), given.pop("face", "largest"), faces)
+            given["align"] = aligner(given.pop("images", None), given.pop("face", "largest"), faces)
         return module.evaluate(embedder, data if faces is None else faces, **self.always, **given)
 
 
@@ -278,7 +278,7 @@ def _checked(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return {option: value.value if isinstance(value, StrEnum) else value for option, value in given.items()}
 
 
-def _aligner(images: str | None, face: Literal["largest", "central"], faces: FaceSet | None) -> Aligner | None:
+def aligner(images: str | None, face: Literal["largest", "central"], faces: FaceSet | None) -> Aligner | None:
     """What makes crops of the images; None where they are crops."""
     from magface.aligner import Photos
     from magface.data.face_set import SIDE

@@ -73,6 +73,10 @@ def import_(
         typer.echo(json.dumps(found, indent=2))
     else:
         options.say(f"{checkpoint} is of {weights.kind}: {weights.backbone}, pixels as {found['preprocessing']}.")
+        if known.get("quality") == OFIQ:
+            options.say(
+                "its scale is that of ISO/IEC 29794-5 for the official network; --card with quality sets another."
+            )
         typer.echo(output)
 
 

@@ -22,6 +22,8 @@ from magface.cli import options
 from magface.errors import MagfaceError, interrupted
 
 COMMANDS = ("analyze", "embed", "verify", "quality", "train", "finetune", "evaluate", "export", "import", "data")
+INNER = ("quality calibrate",)
+"""Commands inside one that does something by itself; the first argument tells, `./calibrate` is a folder."""
 TRAINING = ("torch", "onnxscript", "tensorboardX")
 """What the extra `train` brings."""
 
@@ -41,12 +43,18 @@ class _Commands(TyperGroup):
             options.say("stopped; there is no result yet: run the same command again.")
             raise typer.Exit(options.STOPPED) from None
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        inner = " ".join(args[:2])
+        if inner in INNER:
+            return inner, self.get_command(ctx, inner), args[2:]
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in (*COMMANDS, *INNER):
             return None
         name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        module = importlib.import_module(f"magface.cli.{name}")
-        found = getattr(module, name)
+        module = importlib.import_module(f"magface.cli.{name.replace(' ', '_')}")
+        found = getattr(module, name.rpartition(" ")[2])
         one = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
         if isinstance(found, tuple):  # a group is the functions of its commands
             one.callback(help=inspect.getdoc(module))(lambda: None)

@@ -44,6 +44,9 @@ def quality(
     model's reference faces that are worse; the magnitude is the length of the embedding, from which both come.
     Where a photo has several faces they are path#1, path#2, ... from the left.
 
+    `magface quality calibrate` fits the scale, the thresholds and the expected errors of a model to your own faces.
+    A folder of that name is ./calibrate.
+
     \b
     Examples:
       magface quality holiday/

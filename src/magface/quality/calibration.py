@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from magface.errors import DataError
 from magface.metrics.verification import threshold_at_fmr
 from magface.models.card import Card, Quality, Threshold
-from magface.types import Embeddings
 
 WEAK, STRONG = 20.0, 80.0
 """Scores of a face that 99 % of the reference population beats, and of a typical one."""
@@ -19,7 +18,6 @@ WEAK, STRONG = 20.0, 80.0
 FMRS = (1e-2, 1e-3, 1e-4)
 """False match rates at which a model is calibrated unless others are asked for."""
 _ANCHORS = ((1, WEAK), (50, STRONG))
-_COMPARED = 4000
 
 
 def score(magnitude: ArrayLike, card: Card) -> NDArray[np.float64]:
@@ -132,27 +130,26 @@ def fit_sigmoid(magnitudes: ArrayLike) -> Quality:
     return Quality(a0=levels[low] - w * low_logit, w=w)
 
 
-def thresholds(
-    embeddings: Embeddings, labels: NDArray[np.integer], fmrs: Sequence[float] = FMRS
-) -> tuple[Threshold, ...]:
-    """Thresholds at false match rates, as far as the comparisons suffice, from all pairs of different people.
+def thresholds(impostor: ArrayLike, fmrs: Sequence[float] = FMRS) -> tuple[Threshold, ...]:
+    """Thresholds at false match rates, as far as the comparisons suffice.
 
     Args:
-        embeddings: N faces; of more than 4,000 as many, evenly spaced, are compared.
-        labels: `(N,)` integers, who they are.
+        impostor: `(I,)` float, cosines of different people; see `comparisons.impostor`.
         fmrs: at least one, each between 0 and 1, both excluded.
 
     Raises:
-        DataError: too few pairs of different people for any of the rates, or a rate is out of range.
+        DataError: too few cosines for any of the rates, or one is not finite, or a rate is out of range.
+
+    Example:
+        >>> [(each.fmr, round(each.cosine, 2), each.impostors) for each in thresholds(np.linspace(-1, 1, 501))]
+        [(0.01, 0.98, 501)]
     """
-    some = np.linspace(0, len(embeddings) - 1, min(len(embeddings), _COMPARED)).astype(int)
-    directions, people = embeddings.direction[some], np.asarray(labels)[some]
-    rows = [directions[row + 1 :][people[row + 1 :] != people[row]] @ directions[row] for row in range(len(some))]
-    impostors = np.concatenate(rows) if rows else np.empty(0, np.float32)
-    if not len(impostors) or len(impostors) < 1 / max(fmrs):
-        raise DataError(f"{len(impostors)} pairs of different people are too few; take faces of more people.")
-    found = ((fmr, threshold_at_fmr(impostors, fmr)) for fmr in fmrs)
-    return tuple(Threshold(fmr, min(cosine, 1.0), len(impostors)) for fmr, cosine in found if cosine is not None)
+    cosines = np.asarray(impostor)
+    found = [(fmr, threshold_at_fmr(cosines, fmr)) for fmr in fmrs]
+    measured = tuple(Threshold(fmr, min(cosine, 1.0), len(cosines)) for fmr, cosine in found if cosine is not None)
+    if not measured:
+        raise DataError(f"{len(cosines)} pairs of different people are too few; take faces of more people.")
+    return measured
 
 
 def _logit(percent: float) -> float:

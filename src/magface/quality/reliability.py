@@ -13,16 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from magface.errors import DataError
+from magface.metrics.verification import wilson
 from magface.models.card import Reliability, Threshold
-from magface.types import Embeddings
 
 MINIMUM = 100
 """Genuine pairs behind a band, at least: none missed of so many is a rate below 3 % (rule of three, 95 %)."""
-PER_PERSON = 100
-"""Genuine pairs of a person, at most: else few people with many pictures would speak for all."""
 _GROUPS = 100
-_MOST = 1_000_000
-_BLOCK = 1 << 14
 
 Pairs = NDArray[np.int64]
 
@@ -97,43 +93,6 @@ def fit(similarity: ArrayLike, quality: ArrayLike, threshold: Threshold) -> Reli
     )
 
 
-def genuine(embeddings: Embeddings, labels: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Genuine pairs of known people: at most 100 of each person, evenly spaced in the list of all.
-
-    Args:
-        embeddings: N faces.
-        labels: `(N,)` integers, who they are.
-
-    Returns:
-        `(P,)` float32 cosines, and `(P,)` float32 qualities: the lower of the two magnitudes.
-
-    Example:
-        >>> faces = Embeddings(np.array([[3, 4], [6, 8], [0, 2]], np.float32))
-        >>> genuine(faces, np.array([0, 0, 1]))
-        (array([1.], dtype=float32), array([5.], dtype=float32))
-    """
-    order = np.argsort(labels, kind="stable")
-    _, starts = np.unique(np.asarray(labels)[order], return_index=True)
-    people = np.split(order, starts[1:])
-    most = max(1, min(PER_PERSON, _MOST // max(len(people), 1)))
-    first, second = (np.concatenate(side) for side in zip(*(_within(rows, most) for rows in people), strict=True))
-    direction, magnitude = embeddings.direction, embeddings.magnitude
-    cosine = np.empty(len(first), np.float32)
-    for start in range(0, len(first), _BLOCK):
-        some = slice(start, start + _BLOCK)
-        cosine[some] = np.einsum("pd,pd->p", direction[first[some]], direction[second[some]])
-    return cosine, np.minimum(magnitude[first], magnitude[second])
-
-
-def _within(rows: NDArray[np.intp], most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pairs of these rows, of the list (1, 0), (2, 0), (2, 1), (3, 0), ..."""
-    before = np.arange(len(rows)) * (np.arange(len(rows)) - 1) // 2  # pairs whose first is an earlier one
-    total = len(rows) * (len(rows) - 1) // 2
-    place = np.linspace(0, total - 1, min(total, most)).round().astype(np.int64)
-    first = np.searchsorted(before, place, side="right") - 1
-    return rows[first], rows[place - before[first]]
-
-
 def _edges(rising: NDArray[np.floating]) -> Pairs:
     """Where groups of about equal size begin, none smaller than `MINIMUM`, none between equal numbers."""
     count = len(rising)
@@ -164,3 +123,17 @@ def expected_fnmr(magnitude: float, reliability: Reliability) -> tuple[float, in
     """
     band = max(bisect_right(reliability.magnitude, magnitude) - 1, 0)
     return reliability.fnmr[band], reliability.genuine[band]
+
+
+def interval(rate: float, pairs: int) -> tuple[float, float]:
+    """95 % Wilson interval of an expected FNMR, as if its pairs were independent.
+
+    Args:
+        rate: of `expected_fnmr`.
+        pairs: of the same.
+
+    Example:
+        >>> [round(end, 4) for end in interval(0.0, 100)]
+        [0.0, 0.037]
+    """
+    return wilson(round(rate * pairs), pairs)
