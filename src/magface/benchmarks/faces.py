@@ -76,6 +76,19 @@ def default_cache() -> Path:
     return Path(base, "magface", "embeddings")
 
 
+@contextmanager
+def keeping(cache: Path) -> Iterator[None]:
+    """Turn a cache that cannot be written into one sentence.
+
+    Raises:
+        DataError: something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot keep embeddings in {cache} ({error.strerror}); choose another cache.") from error
+
+
 def known(faces: FaceSet) -> FaceSet:
     """Only images of people who have a name; the others are in `failures`, as they would all be one person.
 
@@ -156,22 +169,14 @@ class _Task:
         file = self.cache / f"{hashlib.sha256(chr(10).join([*made_by, faces.fingerprint]).encode()).hexdigest()}.npz"
         if file.is_file():
             return self._cached(file, faces)
-        with self._keeping():
+        with keeping(self.cache):
             io.check_place(file)
         made = self._made(faces)
         if made.embeddings is not None:
             names = [name for name, reason in zip(faces.names, made.reasons, strict=True) if not reason]
-            with self._keeping():
+            with keeping(self.cache):
                 features.write(file, names, made.embeddings)
         return made
-
-    @contextmanager
-    def _keeping(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            what = f"cannot keep embeddings in {self.cache} ({error.strerror}); choose another cache."
-            raise DataError(what) from error
 
     def _made(self, faces: FaceSet) -> _Shard:
         made = _Shard([""] * len(faces))

@@ -88,8 +88,8 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"there is no protocol {protocol}; choose one of {', '.join(PROTOCOLS)}.")
-    faces, listed = _opened(data, pairs, name)
-    found = _Found.of(faces, listed, embedder, protocol, align, cache, progress)
+    faces, listed = opened(data, pairs, name)
+    found = Found.of(faces, listed, embedder, protocol, align, cache, progress)
     kept = np.full(len(listed), True) if missing == "reject" else ~found.absent
     compared, scores, fold = found.compared(protocol, kept)
     who = found.people(kept) if interval == "people" else None
@@ -112,9 +112,10 @@ def evaluate(
     )
 
 
-def _opened(
+def opened(
     data: FaceSet | str | os.PathLike[str], pairs: Pairs | str | os.PathLike[str] | None, name: str
 ) -> tuple[FaceSet, Pairs]:
+    """The images and the pairs of a benchmark, as `evaluate` takes them."""
     path = Path() if isinstance(data, FaceSet) else Path(data)
     if path.suffix.lower() == ".bin":
         if pairs is not None:
@@ -133,8 +134,8 @@ def _split(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """What there is of a list.
+class Found:
+    """What there is of a list of pairs, embedded; `of` finds it.
 
     Attributes:
         listed: N pairs.
@@ -163,7 +164,8 @@ class _Found:
         align: Aligner | None,
         cache: Path | None,
         progress: Progress | None,
-    ) -> _Found:
+    ) -> Found:
+        """Embed the images that the list names, as `evaluate` takes the arguments."""
         wanted = listed.first + listed.second
         rows = lists.match(wanted, faces.names)
         used = np.unique(rows[rows >= 0])
@@ -184,7 +186,7 @@ class _Found:
         reasons = dict(faces.failures)
         absent = sorted({name for name, row in zip(wanted, rows.tolist(), strict=True) if row < 0})
         failures = {name: reasons.get(name, "is not in the data") for name in absent} | dict(kept.failures)
-        return _Found(listed, kept, embeddings, vectors, first, second, failures)
+        return Found(listed, kept, embeddings, vectors, first, second, failures)
 
     @property
     def absent(self) -> Mask:
