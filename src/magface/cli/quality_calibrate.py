@@ -280,5 +280,7 @@ def _errors(card: Card) -> Rows:
     for a, score in zip(found.magnitude, calibration.score(found.magnitude, card), strict=True):
         rate, pairs = reliability.expected_fnmr(a, found)
         low, high = reliability.interval(rate, pairs)
-        rows.add_row(f"{a:.2f}", f"{score:.0f}", f"{rate:.2%}", f"{pairs:,}", f"{low:.2%} to {high:.2%}")
+        rows.add_row(
+            f"{a:.2f}", f"{score:.0f}", f"{100 * rate:.2f} %", f"{pairs:,}", f"{100 * low:.2f} to {100 * high:.2f} %"
+        )
     return rows
