@@ -44,7 +44,7 @@ def evaluate(
     data: str | os.PathLike[str],
     *,
     pairs: Pairs | str | os.PathLike[str] | None = None,
-    fmrs: Sequence[float] = (),
+    fmr: Sequence[float] = (),
     fnmr: float | None = None,
     threshold: Picked = "fixed",
     rule: str = "min",
@@ -64,7 +64,7 @@ def evaluate(
         data: folder with one sub-folder of 112x112 crops for each person, or an archive of it, in any form that
             `data.formats` reads; with `pairs`, or a `.bin`, any set of crops.
         pairs: list of pairs to compare, or its file; None draws them.
-        fmrs: false match rates that fix a threshold each; where none is given, those of `FMRS` that can be measured.
+        fmr: false match rates that fix a threshold each; where none is given, those of `FMRS` that can be measured.
         fnmr: instead of them, the error that every curve starts with.
         threshold: `fixed` on all pairs, or `repicked` at each level, so that the false match rate stays; then all pairs
             are discarded, impostors too, and the levels are 100 instead of 1,000.
@@ -97,7 +97,7 @@ def evaluate(
     magnitude = pair_quality(*found.of(found.embeddings.magnitude), rule)
     scores = replace(found.scores, quality=magnitude.astype(np.float32))
     people = found.people if interval == "people" else None
-    starts, points = _starts(scores, fmrs, fnmr)
+    starts, points = _starts(scores, fmr, fnmr)
     told = [start for start, point in zip(starts, points, strict=True) if not point.reason]
     repicked = threshold == "repicked"
     compared = Comparisons(
@@ -114,6 +114,8 @@ def evaluate(
         report.add(name, pair_quality(*found.of(quality), rule))
     rates = [start.rate for start in starts if start.kind == "FMR"]
     main = measures(scores, [FMR, *(rate for rate in rates if rate != FMR)], people)
+    ends = {each.name: each.interval for each in report.measures}.get(f"magnitude: efficiency 30 % at FMR {FMR:g}")
+    main = tuple(replace(each, interval=ends) if people and each.name == "EDC efficiency" else each for each in main)
     return Result(
         "edc",
         embedder.fingerprint,
@@ -204,20 +206,16 @@ def _listed(
     return _Pairs(found.faces, found.embeddings, *rows, scores, people, found.failures, counts, how)
 
 
-def _starts(scores: Scores, fmrs: Sequence[float], fnmr: float | None) -> tuple[list[Start], list[OperatingPoint]]:
+def _starts(scores: Scores, fmr: Sequence[float], fnmr: float | None) -> tuple[list[Start], list[OperatingPoint]]:
     """What fixes the thresholds, and where they are on all pairs; the reason where the data are too few."""
+    if fmr and fnmr is not None:
+        raise DataError("a threshold is fixed by false match rates or by a false non-match rate; leave one out.")
     sides = scores.similarity[scores.same], scores.similarity[~scores.same]
-    if fnmr is not None:
-        if len(fmrs):
-            raise DataError("a threshold is fixed by false match rates or by a false non-match rate; leave one out.")
-        starts = [Start(fnmr, "FNMR")]
-    else:
-        starts = [Start(rate) for rate in dict.fromkeys(fmrs or FMRS)]
-    points = [start.point(*sides) for start in starts]
-    if not fmrs:
-        known = [number for number, point in enumerate(points) if number == 0 or not point.reason]
-        starts, points = [starts[k] for k in known], [points[k] for k in known]
-    return starts, points
+    starts = [Start(rate) for rate in dict.fromkeys(fmr or FMRS)] if fnmr is None else [Start(fnmr, "FNMR")]
+    found = [(start, start.point(*sides)) for start in starts]
+    if not fmr:
+        found = [each for each in found if not each[1].reason] or found[:1]
+    return [start for start, _ in found], [point for _, point in found]
 
 
 def _threshold(start: Start, point: OperatingPoint) -> Measure:

@@ -60,6 +60,13 @@ class Interval(StrEnum):
     people = "people"
 
 
+class Threshold(StrEnum):
+    """What becomes of the threshold when pairs are discarded."""
+
+    fixed = "fixed"
+    repicked = "repicked"
+
+
 class Images(StrEnum):
     """What the images are."""
 
@@ -110,6 +117,8 @@ class _Bench:
                     raise DataError(f"--{option} is about images, and --features holds embeddings; leave one out.")
             del given["progress"]
             return module.evaluate_features(given.pop("features"), data, **self.always, **given)
+        if "methods" in given:
+            given["methods"] = _methods(given["methods"])
         faces = formats.read(data) if self.opened else None
         if "images" in self.takes:
             given["align"] = aligner(given.pop("images", None), given.pop("face", "largest"), faces)
@@ -118,6 +127,7 @@ class _Bench:
 
 _ALIGNED = frozenset({"images", "face", "cache"})
 _PAIRS = _ALIGNED | {"pairs", "protocol", "missing", "interval"}
+_DISCARD = frozenset({"fmr", "fnmr", "threshold", "rule", "methods", "beside"})
 _VERIFICATION = ("lfw", "cfp-ff", "cfp-fp", "agedb-30", "calfw", "cplfw", "xqlfw")
 _BENCHES = {
     "own": _Bench("own", _ALIGNED | {"interval", "seed"}, opened=True),
@@ -128,7 +138,7 @@ _BENCHES = {
     "megaface": _Bench("megaface", _ALIGNED | {"distractors", "noises", "seed"}),
     "tinyface": _Bench("tinyface", _ALIGNED),
     "templates": _Bench("templates", frozenset({"seed", "cache"}), opened=True),
-    "edc": _Bench("edc", frozenset({"seed", "cache"})),
+    "edc": _Bench("edc", _DISCARD | {"pairs", "interval", "seed", "cache"}),
     "degradation": _Bench("degradation", frozenset({"seed"})),
     "toy": _Bench("toy", frozenset()),
 }
@@ -141,7 +151,11 @@ def evaluate(
     model: options.Model = None,
     out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for result.json, table.md, table.tex, and plots of ROC and DET."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for result.json, table.md, table.tex, and plots: ROC, DET, error versus discard.",
+        ),
     ] = None,
     images: Annotated[
         Images | None, typer.Option(help="Aligned 112x112 crops, or photos; a FOLDER is looked at if not given.")
@@ -160,7 +174,7 @@ def evaluate(
         typer.Option(help="Sets of pairs: leave out a pair that lacks an image, or count it as rejected."),
     ] = None,
     interval: Annotated[
-        Interval | None, typer.Option(help="FOLDER, sets of pairs: intervals by drawing pairs, or people, again.")
+        Interval | None, typer.Option(help="FOLDER, sets of pairs, edc: intervals by drawing pairs, or people, again.")
     ] = None,
     distractors: Annotated[
         Path | None, typer.Option(help="megaface: folder, feature file or .npy of the distractors.")
@@ -173,6 +187,25 @@ def evaluate(
     detector_score: Annotated[
         bool, typer.Option("--detector-score", help="ijbb, ijbc: weigh images by the score of the detector besides.")
     ] = False,
+    fmr: Annotated[
+        list[float] | None,
+        typer.Option(help="edc: false match rate that fixes the threshold; several are taken one after the other."),
+    ] = None,
+    fnmr: Annotated[
+        float | None, typer.Option(help="edc: the error to start with, such as 0.05, instead of a false match rate.")
+    ] = None,
+    threshold: Annotated[
+        Threshold | None, typer.Option(help="edc: fixed on all pairs, or picked again as pairs are discarded.")
+    ] = None,
+    rule: Annotated[
+        str | None, typer.Option(help="edc: how two qualities become that of a pair: min (if not given), mean, ...")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="edc: qualities to judge on the same pairs, with commas between, or all.")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="edc: another model whose magnitude is judged on the same pairs.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of what is drawn; 0 if not given.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder in which embeddings are kept.")] = None,
     engine: options.Engine = options.EngineChoice.auto,
@@ -192,13 +225,17 @@ def evaluate(
       megaface       FaceScrub probes in DATA against --distractors
       tinyface       probes in a gallery with distractors
       templates      do magnitudes weigh templates of blurred and clear images well?
-      edc            error versus discard on pairs that a seed draws
+      edc            error versus discard, on --pairs or on pairs that a seed draws;
+                     of the magnitude or of other --methods beside it
       degradation    does the magnitude fall while good faces are degraded?
       toy            order of quality against an official feature list
 
     Embeddings are made once and kept under what made them; to score them again takes seconds.
 
-    Example: magface evaluate lfw lfw_aligned.tar --pairs pairs.txt --output lfw
+    \b
+    Examples:
+      magface evaluate lfw lfw_aligned.tar --pairs pairs.txt --output lfw
+      magface evaluate edc crops/ --methods magnitude,brightness --interval people
     """
     from magface.embedder import Embedder
 
@@ -215,6 +252,12 @@ def evaluate(
         "features": features,
         "flip": flip or None,
         "detector_score": detector_score or None,
+        "fmr": fmr or None,
+        "fnmr": fnmr,
+        "threshold": threshold,
+        "rule": rule,
+        "methods": methods,
+        "beside": beside or None,
         "seed": seed,
         "cache": cache,
     }
@@ -288,6 +331,13 @@ def aligner(images: str | None, face: Literal["largest", "central"], faces: Face
     return Photos(which=face) if images == Images.photos else None
 
 
+def _methods(names: str) -> tuple[str, ...]:
+    """Methods of quality that are named with commas between them."""
+    from magface.benchmarks import methods
+
+    return methods.NAMES if names == "all" else tuple(dict.fromkeys(name.strip() for name in names.split(",")))
+
+
 def _first_size(faces: FaceSet) -> tuple[int, ...]:
     """Shape of the first image that can be read."""
     for index in range(len(faces)):
@@ -309,13 +359,19 @@ def _write(out: Path, model: str, result: Result, whole: dict[str, Any], plots: 
         title = f"{result.benchmark}: {model}"
         for name, draw in (("roc", curves.roc), ("det", curves.det)):
             style.save(draw(result.curves, title), out / name)
+    if result.discards and plots:
+        from magface.viz import discard, style
+
+        title = f"{result.benchmark}: {model}"
+        for name, some in discard.grouped(result.discards).items():
+            style.save(discard.edc(some, title), out / name)
 
 
 def _plots() -> bool:
     """Whether there is what draws curves; says it where there is not."""
     found = find_spec("matplotlib") is not None
     if not found:
-        options.say("no plots of ROC and DET without matplotlib; pip install 'magface[plot]' for them.")
+        options.say("no plots without matplotlib; pip install 'magface[plot]' for them.")
     return found
 
 
