@@ -6,13 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magface.benchmarks import templates
 from magface.benchmarks.templates import Blurred, deal, evaluate
 from magface.data import image_folder
 from magface.data.face_set import FaceSet, Held, Record
 from magface.embedder import Embedder
 from magface.errors import DataError
-from magface.metrics.verification import tar_at_fmr
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.integers(0, 100))
@@ -52,23 +50,6 @@ def test_a_share_of_the_images_is_blurred_whatever_their_order():
         made = blurred(name, crop)
         assert (made.std() < 0.5 * crop.std()) == (name in blurred.chosen)
         np.testing.assert_array_equal(blurred(name, crop), made)
-
-
-@pytest.mark.parametrize("fmr", [0.01, 0.05, 0.3])
-@given(seed=st.integers(0, 10**6))
-def test_rates_of_drawn_people_are_those_of_repeated_pairs(fmr, seed):
-    rng = np.random.default_rng(seed)
-    person = np.append(np.arange(8), rng.integers(0, 8, 12))
-    pairs = templates._Pairs.of(person)
-    scores = rng.normal(pairs.same, 1).round(1).astype(np.float32)
-    weight = rng.multinomial(8, np.full(8, 1 / 8))
-    copies = np.where(pairs.same, weight[pairs.person[0]], weight[pairs.person[0]] * weight[pairs.person[1]])
-    genuine, impostor = (np.repeat(scores[kind], copies[kind]) for kind in (pairs.same, ~pairs.same))
-    found = templates._Drawn(scores, pairs, fmr).tar(weight)
-    if len(genuine) == 0:
-        assert np.isnan(found)
-    elif fmr * len(impostor) >= 1:
-        assert found == pytest.approx(tar_at_fmr(genuine, impostor, fmr).tar)
 
 
 class Network:

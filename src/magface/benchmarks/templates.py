@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from magface import fusion
 from magface.benchmarks import fused
-from magface.benchmarks.faces import Progress, embed, known
+from magface.benchmarks.drawn import REPEATS, AllPairs, Drawn, draws
+from magface.benchmarks.faces import Aligner, Crops, Progress, embed, known
 from magface.benchmarks.result import Curve, Measure, Result
 from magface.benchmarks.scores import curve, rates
-from magface.data import degradations, face_set
+from magface.data import degradations
 from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError
@@ -28,11 +28,8 @@ KINDS = ("gaussian_blur", "motion_blur", "downsampling")
 SMALLEST, LARGEST = 2, 5
 PEOPLE = 2000
 OF_A_PERSON = 4
-REPEATS = 300
 COMPARED: tuple[Weighting, Weighting] = ("mean", "magface+")
 _FMRS = (1e-2, 1e-3, 1e-4)
-_MARGIN = 32
-"""How many times the impostor scores that may be accepted are kept: a draw can weigh the highest ones more."""
 
 Index = NDArray[np.int64]
 
@@ -45,6 +42,7 @@ class Blurred:
         share: of them to blur, 0 to 1; met exactly, up to rounding.
         kinds: names of degradations, see `data.degradations`.
         seed: of the choice and of the degradations.
+        align: makes crops of the images; None where they are crops.
 
     Attributes:
         text: says it.
@@ -52,19 +50,22 @@ class Blurred:
         chosen: names of the blurred images.
     """
 
-    def __init__(self, names: Sequence[str], share: float, kinds: Sequence[str], seed: int) -> None:
+    def __init__(
+        self, names: Sequence[str], share: float, kinds: Sequence[str], seed: int, align: Aligner | None = None
+    ) -> None:
         self.text = f"{share:g} blurred by {', '.join(kinds)}, seed {seed}"
+        self._align = align or Crops()
         self._kinds = [degradations.NAMES[kind] for kind in kinds]
         self._seeds = {
             name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest() for name in names
         }
         self.chosen = frozenset(sorted(names, key=self._seeds.__getitem__)[: round(share * len(names))])
         digest = hashlib.sha256("\0".join(sorted(self.chosen)).encode(errors="surrogateescape")).hexdigest()
-        self.name = f"{self.text}, {digest}"
+        self.name = ", ".join([self.text, digest, *([] if align is None else [align.name])])
 
     def __call__(self, name: str, image: U8) -> U8:
         """See `faces.Aligner`."""
-        crop = face_set.aligned(image, name)
+        crop = self._align(name, image)
         if name not in self.chosen:
             return crop
         rng = np.random.default_rng(list(self._seeds[name]))
@@ -117,7 +118,7 @@ def evaluate(
     failures = dict(kept.failures)
     vectors = fused.spread(embeddings.vectors, np.array([name not in failures for name in used.names]))
     found = {each: fusion.fuse(vectors, dealt.template, weighting=each) for each in weightings}
-    pairs = _Pairs.of(dealt.person)
+    pairs = AllPairs.of(dealt.person)
     measures, curves = _compared(found, pairs)
     counts = {
         "images": len(used),
@@ -150,12 +151,13 @@ class Dealt:
     person: Index
 
 
-def deal(labels: Index, seed: int) -> Dealt:
+def deal(labels: Index, seed: int, most: int = OF_A_PERSON) -> Dealt:
     """Deal the images of each person into templates, as `evaluate` says.
 
     Args:
         labels: `(N,)` int, the person of each image.
         seed: of the draw.
+        most: templates of a person, at most.
 
     Raises:
         DataError: nobody has 4 images, or nobody else has 2.
@@ -173,7 +175,7 @@ def deal(labels: Index, seed: int) -> Dealt:
     hands = [
         (person, hand)
         for person in np.sort(rng.permutation(enough)[:PEOPLE])
-        for hand in _hands(rng.permutation(np.flatnonzero(labels == person)), rng)
+        for hand in _hands(rng.permutation(np.flatnonzero(labels == person)), rng, most)
     ]
     sizes = [len(hand) for _, hand in hands]
     return Dealt(
@@ -183,9 +185,9 @@ def deal(labels: Index, seed: int) -> Dealt:
     )
 
 
-def _hands(images: Index, rng: np.random.Generator) -> Iterator[Index]:
-    """At most `OF_A_PERSON` templates, and two at least where there are images for two."""
-    for number in range(OF_A_PERSON):
+def _hands(images: Index, rng: np.random.Generator, most: int) -> Iterator[Index]:
+    """At most so many templates, and two at least where there are images for two."""
+    for number in range(most):
         room = len(images) - SMALLEST if number == 0 and len(images) >= 2 * SMALLEST else len(images)
         if room < SMALLEST:
             return
@@ -194,39 +196,7 @@ def _hands(images: Index, rng: np.random.Generator) -> Iterator[Index]:
         images = images[size:]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pairs:
-    """Every two templates.
-
-    Attributes:
-        first: `(N,)` rows of templates.
-        second: `(N,)` likewise.
-        person: `(N,)` numbers of the people of both, from 0.
-        same: `(N,)` bool, True where they are one.
-        templates: `(P,)` templates of each person.
-    """
-
-    first: Index
-    second: Index
-    person: tuple[Index, Index]
-    same: NDArray[np.bool_]
-    templates: Index
-
-    @staticmethod
-    def of(person: Index) -> _Pairs:
-        """Pairs of templates of these people, `(T,)`."""
-        first, second = np.triu_indices(len(person), 1)
-        _, number, templates = np.unique(person, return_inverse=True, return_counts=True)
-        sides = number[first], number[second]
-        return _Pairs(first, second, sides, sides[0] == sides[1], templates)
-
-    @property
-    def people(self) -> int:
-        """People who have a template."""
-        return len(self.templates)
-
-
-def _compared(found: dict[Weighting, Templates], pairs: _Pairs) -> tuple[list[Measure], dict[str, Curve]]:
+def _compared(found: dict[Weighting, Templates], pairs: AllPairs) -> tuple[list[Measure], dict[str, Curve]]:
     scores = {each: fused.scored(templates, pairs.first, pairs.second) for each, templates in found.items()}
     measures: list[Measure] = []
     curves = {}
@@ -240,44 +210,15 @@ def _compared(found: dict[Weighting, Templates], pairs: _Pairs) -> tuple[list[Me
     return measures, curves
 
 
-def _difference(ours: F32, theirs: F32, pairs: _Pairs, fmr: float) -> Measure:
+def _difference(ours: F32, theirs: F32, pairs: AllPairs, fmr: float) -> Measure:
     """TAR of one way of fusing minus that of another, drawn again with the same people in each draw."""
     name = f"{COMPARED[1]} minus {COMPARED[0]}: TAR@FMR={fmr:g}"
     impostors = int((~pairs.same).sum())
     if fmr * impostors < 1:
         return Measure(name, None, note=f"FMR {fmr:g} needs more than {impostors:,} impostor comparisons.")
-    one, two = (_Drawn(scores, pairs, fmr) for scores in (ours, theirs))
-    rng = np.random.default_rng(0)
-    draws = [rng.multinomial(pairs.people, np.full(pairs.people, 1 / pairs.people)) for _ in range(REPEATS)]
-    differences = np.array([one.tar(weight) - two.tar(weight) for weight in draws])
+    one, two = (Drawn(scores, pairs, fmr) for scores in (ours, theirs))
+    differences = np.array([one.tar(weight) - two.tar(weight) for weight in draws(pairs.people)])
     low, high = np.nanquantile(differences, [0.025, 0.975])
     once = np.ones(pairs.people, np.int64)
     note = f"interval of {REPEATS} draws of {pairs.people:,} people"
     return Measure(name, one.tar(once) - two.tar(once), (float(low), float(high)), note)
-
-
-class _Drawn:
-    """The true accept rate at a false match rate where each person stands there a number of times.
-
-    Only impostor scores that can come near the threshold are kept.
-    """
-
-    def __init__(self, scores: F32, pairs: _Pairs, fmr: float) -> None:
-        self._fmr, self._templates = fmr, pairs.templates
-        self._genuine, self._person = scores[pairs.same], pairs.person[0][pairs.same]
-        impostors = np.flatnonzero(~pairs.same)
-        highest = impostors[np.argsort(-scores[impostors])[: math.ceil(_MARGIN * fmr * len(impostors)) + 1000]]
-        self._impostor, self._sides = scores[highest], [side[highest] for side in pairs.person]
-
-    def tar(self, weight: Index) -> float:
-        """TAR where person p counts `weight[p]` times, `(P,)`; NaN where nobody has a genuine pair.
-
-        A pair of a person counts as often as the person, a pair of two as often as there are copies of both.
-        """
-        shown = weight * self._templates
-        impostors = (shown.sum() ** 2 - (shown**2).sum()) / 2
-        counts = weight[self._sides[0]] * weight[self._sides[1]]
-        rejected = int(np.searchsorted(np.cumsum(counts), self._fmr * impostors, side="right"))
-        above = self._impostor[min(rejected, len(counts) - 1)]
-        genuine = weight[self._person]
-        return float(genuine[self._genuine > above].sum() / genuine.sum()) if genuine.any() else math.nan

@@ -1,0 +1,44 @@
+"""Rates of drawn people are those of repeated pairs."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from magface.benchmarks.drawn import REPEATS, AllPairs, Drawn, draws
+from magface.metrics.verification import tar_at_fmr
+
+
+@pytest.mark.parametrize("fmr", [0.01, 0.05, 0.3])
+@given(seed=st.integers(0, 10**6))
+def test_rates_of_drawn_people_are_those_of_repeated_pairs(fmr, seed):
+    rng = np.random.default_rng(seed)
+    person = np.append(np.arange(8), rng.integers(0, 8, 12))
+    pairs = AllPairs.of(person)
+    scores = rng.normal(pairs.same, 1).round(1).astype(np.float32)
+    weight = rng.multinomial(8, np.full(8, 1 / 8))
+    copies = np.where(pairs.same, weight[pairs.person[0]], weight[pairs.person[0]] * weight[pairs.person[1]])
+    genuine, impostor = (np.repeat(scores[kind], copies[kind]) for kind in (pairs.same, ~pairs.same))
+    found = Drawn(scores, pairs, fmr).tar(weight)
+    if len(genuine) == 0:
+        assert np.isnan(found)
+    elif fmr * len(impostor) >= 1:
+        assert found == pytest.approx(tar_at_fmr(genuine, impostor, fmr).tar)
+
+
+def test_people_without_a_row_keep_their_number():
+    pairs = AllPairs.numbered(np.array([2, 0, 2]), 4)
+    assert pairs.people == 4
+    np.testing.assert_array_equal(pairs.templates, [1, 0, 2, 0])
+    np.testing.assert_array_equal(pairs.same, [False, True, False])
+    np.testing.assert_array_equal(pairs.person, [[2, 2, 0], [0, 2, 2]])
+    scores = np.array([0.3, 0.9, 0.1])
+    assert Drawn(scores, pairs, 0.5).matched(np.array([1, 5, 2, 5])) == (2, 2)
+    assert Drawn(scores, pairs, 0.5).matched(np.array([1, 5, 0, 5])) == (0, 0)
+
+
+def test_draws_are_the_same_each_time():
+    first, second = (np.array(list(draws(7))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (REPEATS, 7)
+    assert (first.sum(axis=1) == 7).all()
