@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from magface.errors import ModelError
 from magface.models import card
-from magface.models.card import Benchmark, Card, Quality, Threshold
+from magface.models.card import (
+    Bands,
+    Benchmark,
+    Card,
+    Comparison,
+    Quality,
+    Reliability,
+    ScoreThreshold,
+    Threshold,
+)
 
 GRAPH = b"\x3a\x03abc"  # field 7, three bytes
 CARD = Card(
@@ -26,6 +35,10 @@ CARD = Card(
     thresholds=(Threshold(1e-2, 0.3, 100), Threshold(1e-3, 0.4, 1000)),
     cluster_threshold=0.35,
     benchmarks=(Benchmark("LFW", 99.5, "%", "magface evaluate lfw"),),
+    population="7 faces",
+    reliability=(Reliability(1e-3, 0.4, (10.0, 20.0), (0.3, 0.01), (100, 200)),),
+    bands=(Bands(1e-3, (0.0, 20.0), (0.5, 0.4), (3000, 4000)),),
+    comparison=Comparison(0.07, 0.1, (ScoreThreshold(1e-3, -0.3, 1000),)),
 )
 TEXT = CARD.to_json()
 
@@ -169,6 +182,71 @@ def test_json_that_is_no_card_is_refused(value):
 def test_fields_are_held_to_type_and_range(change):
     with pytest.raises(ModelError, match=next(iter(change))):
         dataclasses.replace(CARD, **change)
+
+
+def test_cards_without_the_later_fields_are_read():
+    fields = json.loads(TEXT)
+    for name in ("population", "reliability", "bands", "comparison"):
+        del fields[name]
+    found = Card.from_json(json.dumps(fields))
+    assert (found.population, found.reliability, found.bands, found.comparison) == ("", (), (), None)
+    assert found == dataclasses.replace(CARD, population="", reliability=(), bands=(), comparison=None)
+
+
+LISTS = ([], 1.0, None, "x", {}, ["x"], [None], [True], [[1.0]], [1.0], [1.0, 2.0, 3.0])
+NUMBERS = ("x", None, True, [], {}, 10**400, float("nan"), float("inf"))
+RATES = (0, -0.1, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "values"),
+    [
+        *[(field, "fmr", (*NUMBERS, *RATES)) for field in ("reliability", "bands")],
+        ("reliability", "cosine", (*NUMBERS, 1.1, -1.1)),
+        *[(field, "magnitude", (*LISTS, [2.0, 1.0], [1.0, 1.0], [-1.0, 1.0])) for field in ("reliability", "bands")],
+        ("reliability", "fnmr", (*LISTS, [0.1, 0.2], [1.1, 0.1], [0.1, -0.1], [0.1, float("nan")])),
+        ("reliability", "genuine", (*LISTS, [0, 1], [1.5, 1], [True, 1], [10**400, 1])),
+        ("bands", "cosine", (*LISTS, 0.4, [1.1, 0.4], [0.5, -1.1], [0.5, float("nan")])),
+        ("bands", "impostors", (*LISTS, [0, 1], [1.5, 1], [True, 1], [10**400, 1])),
+        *[("comparison", key, (*NUMBERS, 0, -0.1)) for key in ("alpha", "beta")],
+        ("comparison", "thresholds", (1.0, None, "x", {}, ["x"], [None], [[1.0]], [{}], [{"fmr": 0.1}])),
+    ],
+)
+def test_measures_by_quality_are_held_to_type_length_range_and_order(field, key, values):
+    for value in values:
+        fields = json.loads(TEXT)
+        (fields[field] if field == "comparison" else fields[field][0])[key] = value
+        with pytest.raises(ModelError, match=field):
+            Card.from_json(json.dumps(fields))
+
+
+@pytest.mark.parametrize("field", ["reliability", "bands", "comparison"])
+def test_measures_by_quality_have_their_fields_and_no_others(field):
+    whole = json.loads(TEXT)[field]
+    entry = whole if field == "comparison" else whole[0]
+    for key in set(entry) - {"thresholds"}:
+        for changed in ({name: value for name, value in entry.items() if name != key}, {**entry, "colour": 1}):
+            fields = json.loads(TEXT) | {field: changed if field == "comparison" else [changed]}
+            with pytest.raises(ModelError, match=rf"{field}.*(lacks {key}|unknown fields: colour)"):
+                Card.from_json(json.dumps(fields))
+
+
+def test_thresholds_of_the_score_are_numbers_of_any_sign():
+    assert Card.from_json(TEXT).comparison.thresholds[0].score == -0.3
+    fields = json.loads(TEXT)
+    del fields["comparison"]["thresholds"]  # as published constants come
+    assert Card.from_json(json.dumps(fields)).comparison.thresholds == ()
+    for key, value in (("score", float("nan")), ("score", "x"), ("fmr", 0), ("impostors", 0)):
+        fields = json.loads(TEXT)
+        fields["comparison"]["thresholds"][0][key] = value
+        with pytest.raises(ModelError, match=rf"comparison.thresholds.{key}"):
+            Card.from_json(json.dumps(fields))
+
+
+def test_an_entry_is_found_by_its_rate():
+    for entries in (CARD.reliability, CARD.bands, CARD.comparison.thresholds, CARD.thresholds):
+        assert card.at(entries, 0.001 + 1e-12) is entries[-1]
+        assert card.at(entries, 0.02) is None
 
 
 def test_unknown_and_missing_fields_are_named():
