@@ -21,7 +21,19 @@ from typer.core import TyperGroup
 from magface.cli import options
 from magface.errors import MagfaceError, interrupted
 
-COMMANDS = ("analyze", "embed", "verify", "quality", "train", "finetune", "evaluate", "export", "import", "data")
+COMMANDS = (
+    "analyze",
+    "embed",
+    "verify",
+    "quality",
+    "train",
+    "finetune",
+    "evaluate",
+    "plot",
+    "export",
+    "import",
+    "data",
+)
 INNER = ("quality calibrate",)
 """Commands inside one that does something by itself; the first argument tells, `./calibrate` is a folder."""
 TRAINING = ("torch", "onnxscript", "tensorboardX")

@@ -53,7 +53,7 @@ def edc(curves: Mapping[str, Discard], title: str = "", size: Size = PAGE) -> Fi
         >>> half = Discard((0.0, 0.5), (0.2, 0.1), kind="FNMR", start="FMR 0.001", comparisons=10)
         >>> figure = edc({"magnitude": half}, "ten pairs")
         >>> figure.axes[0].get_ylabel(), figure.legends[0].get_texts()[0].get_text()
-        ('False non-match rate (%)', 'magnitude: pAUC 20 % 0.2 (100 % of random)')
+        ('False non-match rate (%)', 'magnitude, pAUC to 20 %: 0.2 (100 % of random)')
     """
     for name, curve in curves.items():
         _check(name, curve)
@@ -70,16 +70,16 @@ def edc(curves: Mapping[str, Discard], title: str = "", size: Size = PAGE) -> Fi
         for name in [*qualities, *(name for name in curves if _is_ideal(name))]:
             look = _grey(size, "--") if _is_ideal(name) else style.line(qualities.index(name), size)
             line = _draw(on, curves[name], look)
-            text = f"{style.shown(name)}: {_area(curves[name])}" + ("" if alike else f"; {_about(curves[name])}")
+            text = f"{style.shown(name)}, {_area(curves[name])}" + ("" if alike else f"; {_about(curves[name])}")
             entries.append((line, text))
-        for start in {curve.error[0] for curve in curves.values()}:
+        for start in sorted({curve.error[0] for curve in curves.values()}):
             on.axhline(start, zorder=1, **_grey(size, ":"))
-        highest = max(max(error for _, error in _seen(curve)) for curve in curves.values())
+        highest = max(_highest(curve) for curve in curves.values())
         on.set(xlim=(0, _SHOWN), ylim=(0, 1.08 * highest or 1))
         on.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         on.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         on.yaxis.set_major_formatter(PercentFormatter(1, decimals=_decimals(highest), symbol=""))
-        style.name_axes(on, f"{_PAIRS[kind].capitalize()} discarded (%)", _RATES[kind], size)
+        style.name_axes(on, "Comparisons discarded (%)", _RATES[kind], size)
         entries.append((Line2D([], [], **_grey(size, ":")), "random order"))
         style.legend(figure, entries, about[0] if alike else "", size)
     return figure
@@ -136,7 +136,7 @@ def _draw(on: Axes, curve: Discard, look: dict[str, Any]) -> Artist:
 def _area(curve: Discard) -> str:
     area = pauc(Curve(np.array(curve.discarded), np.array(curve.error)), LIMIT)
     relative = f" ({100 * area / curve.error[0]:.0f} % of random)" if curve.error[0] else ""
-    return f"pAUC {100 * LIMIT:g} % {area:.3g}{relative}"
+    return f"pAUC to {100 * LIMIT:g} %: {area:.3g}{relative}"
 
 
 def _about(curve: Discard) -> str:
@@ -144,9 +144,11 @@ def _about(curve: Discard) -> str:
     return f"{curve.comparisons:,} {_PAIRS[curve.kind]}{threshold}"
 
 
-def _seen(curve: Discard) -> list[tuple[float, float]]:
-    """The steps that the figure shows."""
-    return [(at, error) for at, error in zip(curve.discarded, curve.error, strict=True) if at < _SHOWN]
+def _highest(curve: Discard) -> float:
+    """What the axis must hold."""
+    seen = np.array(curve.discarded) < _SHOWN
+    ends = [high for _, high in curve.band] or curve.error
+    return float(np.array(ends)[seen].max())
 
 
 def _decimals(highest: float) -> int:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
+from matplotlib.ticker import NullLocator
 
 from magface.io import atomic_path
 from magface.text import printable
@@ -29,6 +30,13 @@ DASHES = ("-", (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)), (0, (9, 2)))
 LINES = len(COLORS) * len(DASHES)
 
 INK, SOFT, GRID, SHADE = "#23211d", "#67625a", "#dcd8d0", "#efece6"
+
+_WITHOUT: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""What would make two files of the same figure differ."""
 
 _LONGEST = 120
 """Letters of a name that are shown."""
@@ -137,6 +145,38 @@ def axes(size: Size, title: str) -> tuple[Figure, Axes]:
     return figure, on
 
 
+def panels(count: int, title: str, size: Size, columns: int = 4) -> tuple[Figure, list[Axes]]:
+    """A figure of equal panels that share their axes.
+
+    Args:
+        count: of panels, at least 1.
+        title: over them; empty for none.
+        size: where the figure goes.
+        columns: panels beside each other, at most.
+    """
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    font = FontProperties(size=size.font, weight="bold")
+    text = fold(shown(title), 0.9 * 72 * size.width, font)
+    height = rows * (0.7 * size.width / columns + size.line) + size.line * (1 + len(text.splitlines()))
+    layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04)
+    figure = Figure(figsize=(size.width, height), dpi=size.dpi, layout=layout)
+    if text:
+        figure.suptitle(text, x=0.01, ha="left", fontproperties=font, parse_math=False)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for on in grid[count:]:
+        on.set_visible(False)
+    for on in grid[:count]:
+        on.tick_params("both", which="both", labelsize=0.8 * size.font, color=SOFT, labelcolor=INK)
+        on.grid(which="major", color=GRID, linewidth=0.6)
+        on.set_axisbelow(True)
+        on.spines[["top", "right"]].set_visible(False)
+        on.xaxis.set_minor_locator(NullLocator())
+    for on in grid[:count][-columns:]:  # the lowest of each column
+        on.tick_params("x", labelbottom=True)
+    return figure, list(grid[:count])
+
+
 def name_axes(on: Axes, x: str, y: str, size: Size) -> None:
     """Write what the axes are, with the unit."""
     on.set_xlabel(x, fontsize=size.font)
@@ -188,9 +228,17 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
         OSError: the place cannot be written.
     """
     png, svg = (Path(f"{os.fspath(path)}.{ending}") for ending in ("png", "svg"))
-    without = {png: {"Software": None}, svg: {"Date": None, "Creator": None}}
-    with look():
-        for target, metadata in without.items():
-            with atomic_path(target) as temporary:
-                figure.savefig(temporary, format=target.suffix[1:], metadata=metadata)
+    for target in (png, svg):
+        write(figure, target)
     return png, svg
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Write a figure as its ending says, `.png`, `.svg` or `.pdf`; the same figure gives the same bytes.
+
+    Raises:
+        OSError: the place cannot be written; what was there stays.
+    """
+    kind = path.suffix.lower()[1:]
+    with look(), atomic_path(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=_WITHOUT[kind])
