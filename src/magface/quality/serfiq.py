@@ -53,6 +53,7 @@ class SerFiq:
 
     Raises:
         ModelError: the file is missing or damaged, or its embedding does not come from a fully connected layer.
+        EngineError: the model does not take aligned crops, or the engine cannot be used.
         ValueError: `passes` or `dropped` is out of range.
     """
 
@@ -126,14 +127,15 @@ def cut(model: bytes) -> tuple[bytes, bytes, int]:
         embedding has; and F.
 
     Raises:
-        ModelError: it is no ONNX model of aligned crops, or no fully connected layer sets the direction.
+        ModelError: it is no ONNX model, or no fully connected layer sets the direction.
+        EngineError: it does not take aligned crops.
     """
     import onnx
 
     whole = engines.load(model, "onnxruntime", threads=1)
     parsed = onnx.load_model_from_string(model)
     crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
-    [embedding] = whole(crops)
+    embedding = whole(crops)[0]
     for source, ends in reversed(_layers(parsed.graph)):
         body = _part(parsed, parsed.graph.input[0], source)
         [inputs] = engines.load(body, "onnxruntime", threads=1)(crops)

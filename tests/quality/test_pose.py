@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from magface.align import TEMPLATE
+from magface.errors import DataError
+from magface.quality.pose import head, pose
+
+LEFT_RIGHT = [1, 0, 2, 4, 3]
+
+
+def seen(yaw, pitch, roll, scale=3.0, at=(200.0, 100.0)):
+    """The head turned by SciPy: x right, y down, z away; first up, then to the right, then clockwise."""
+    turn = Rotation.from_euler("xyz", [-pitch, -yaw, roll], degrees=True)  # fixed axes
+    return scale * turn.apply(head())[:, :2] + at
+
+
+@given(st.floats(-85, 85), st.floats(-85, 85), st.floats(-179, 179), st.floats(0.01, 100))
+def test_known_angles_are_found_again(yaw, pitch, roll, scale):
+    found = pose(seen(yaw, pitch, roll, scale))
+    assert found == pytest.approx((yaw, pitch, roll), abs=1e-4)
+
+
+@given(st.floats(-85, 85), st.floats(-85, 85), st.floats(-179, 179))
+def test_turned_is_the_angle_between_the_view_and_the_camera(yaw, pitch, roll):
+    ahead = Rotation.from_euler("xyz", [-pitch, -yaw, roll], degrees=True).apply([0, 0, -1])
+    angle = np.degrees(np.arccos(np.clip(-ahead[2], -1, 1)))
+    assert pose(seen(yaw, pitch, roll)).turned == pytest.approx(angle, abs=1e-3)
+
+
+def test_signs():
+    nose = TEMPLATE.copy()
+    nose[2] += (6, 0)
+    assert pose(nose).yaw > 10
+    nose = TEMPLATE.copy()
+    nose[2] -= (0, 6)
+    assert pose(nose).pitch > 10
+    quarter = np.array([[0, 1], [-1, 0]])  # right becomes down
+    assert pose(TEMPLATE @ quarter).roll == pytest.approx(90, abs=1)
+
+
+def test_the_template_looks_straight_ahead():
+    assert pose(TEMPLATE) == pytest.approx((0, 0, 0), abs=1)
+    assert pose(TEMPLATE).turned < 1
+
+
+@given(st.lists(st.floats(-20, 20), min_size=10, max_size=10))
+def test_a_mirrored_face_looks_the_other_way(noise):
+    landmarks = TEMPLATE + np.reshape(noise, (5, 2)) / 4
+    mirrored = landmarks[LEFT_RIGHT] * (-1, 1)
+    yaw, pitch, roll = pose(landmarks)
+    assert pose(mirrored) == pytest.approx((-yaw, pitch, -roll), abs=1e-3)
+
+
+@given(st.floats(-80, 80), st.floats(-60, 60), st.floats(-80, 80))
+def test_turning_the_picture_changes_roll_alone(yaw, pitch, by):
+    angle = np.radians(by)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    found = pose(seen(yaw, pitch, 5.0) @ turn)
+    assert found == pytest.approx((yaw, pitch, 5.0 + by), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "landmarks", [np.zeros((5, 2)), np.full((5, 2), np.nan), np.zeros((4, 2)), np.full((5, 2), 7.0), [[np.inf, 1]] * 5]
+)
+def test_landmarks_without_a_face_are_refused(landmarks):
+    with pytest.raises(DataError, match="landmarks of a face"):
+        pose(landmarks)
