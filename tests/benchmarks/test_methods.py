@@ -8,6 +8,7 @@ from magface.data.degradations import NAMES
 from magface.embedder import Embedder
 from magface.errors import DataError, ModelError
 from magface.models import default
+from magface.quality.pose import pose
 from magface.types import Face
 
 
@@ -67,7 +68,7 @@ def test_what_the_detector_says_of_the_surest_face(crops):
     found = {name: methods.Detected(name, Two())(crops[:1])[0] for name in methods.DETECTED}
     assert found["face size"] == pytest.approx(np.sqrt(100 * 40))
     assert found["detector score"] == pytest.approx(0.9)
-    assert found["pose"] == pytest.approx(0, abs=1)
+    assert found["pose"] == pytest.approx(-pose(TEMPLATE).turned)
 
 
 def test_rivals_have_the_names_of_their_cards(embedder, crops):

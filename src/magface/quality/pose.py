@@ -8,10 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from magface.align import TEMPLATE
 from magface.errors import DataError
 
-_NOSE_DEPTH, _MOUTH_DEPTH = -15.0, -2.0  # pixels of the crop in front of the eyes; 35 are between these
+HEAD: NDArray[np.float64] = np.array(
+    [[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.551, -0.434], [-0.427, 0.975, 0.087], [0.427, 0.975, 0.087]]
+)
+"""`(5, 3)`: the landmarks of an average head that looks into the camera: right, down and away from it, in distances
+between the eyes. It is the rigid shape that fits YuNet's landmarks of 459 photos of 60 people of LFW best; straight
+ahead is as the median of them looks."""
 _TINY = 1e-6
 
 
@@ -34,20 +38,6 @@ class Pose(NamedTuple):
         return math.degrees(math.acos(math.cos(math.radians(self.yaw)) * math.cos(math.radians(self.pitch))))
 
 
-def head() -> NDArray[np.float64]:
-    """`(5, 3)` float64: the landmarks of an average head that looks into the camera.
-
-    Columns are right, down and away from the camera, in pixels of the crop; the middle of the eyes is the origin. In
-    the picture it is the template, made symmetric, so that a face which fits the template looks straight ahead.
-    """
-    mirrored = np.array(TEMPLATE, np.float64)[[1, 0, 2, 4, 3]]
-    axis = (TEMPLATE[:, 0] + mirrored[:, 0]).mean() / 2
-    mirrored[:, 0] = 2 * axis - mirrored[:, 0]
-    flat = (TEMPLATE + mirrored) / 2
-    depth = [0.0, 0.0, _NOSE_DEPTH, _MOUTH_DEPTH, _MOUTH_DEPTH]
-    return np.column_stack([flat - flat[:2].mean(axis=0), depth])
-
-
 def pose(landmarks: ArrayLike) -> Pose:
     """Yaw, pitch and roll of a face.
 
@@ -64,14 +54,13 @@ def pose(landmarks: ArrayLike) -> Pose:
         DataError: landmarks are not five finite points, or fall together.
 
     Example:
-        >>> max(map(abs, pose(2 * TEMPLATE + 10))) < 1
+        >>> pose(90 * HEAD[:, :2] + 200).turned < 0.01
         True
     """
     points = np.asarray(landmarks, np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise DataError("the landmarks of a face must be five points of finite numbers; detect the face again.")
-    model = head()
-    seen = np.linalg.lstsq(model - model.mean(axis=0), points - points.mean(axis=0), rcond=None)[0].T
+    seen = np.linalg.lstsq(HEAD - HEAD.mean(axis=0), points - points.mean(axis=0), rcond=None)[0].T
     left, lengths, right = np.linalg.svd(seen, full_matrices=False)
     if lengths[0] < _TINY:
         raise DataError("the five landmarks of a face fall together; detect the face again.")
