@@ -1,0 +1,95 @@
+"""Draw the figures of the documentation that need no data: one function a figure, written to docs/figures.
+
+Example: python docs/make_figures.py gradient-scale
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from magface import losses
+from magface.heads.gradient_scale import Slopes, optimum, slopes
+from magface.io import atomic_path
+from magface.losses.magface import MagFace
+from magface.viz import gradients, style
+
+FIGURES = Path(__file__).parent / "figures"
+
+PEOPLE = 85_742
+"""Of MS1MV2, on which the published models train."""
+STRANGERS = 64 / (2 * 512)
+"""Cosine to the others that counts as much as directions at random in 512 dimensions, at s = 64."""
+MIDDLE, DEVIATION = 60.0, 0.333 * 50
+"""Statistics with which AdaFace's margin runs over the same magnitudes as MagFace's, 10 to 110."""
+
+
+class Grid(NamedTuple):
+    """Slopes of each loss, and where MagFace leaves the magnitude."""
+
+    cosine: Tensor
+    magnitude: Tensor
+    slopes: dict[str, Slopes]
+    optimum: dict[str, Tensor]
+
+
+def grid(cosine: Tensor, magnitude: Tensor) -> Grid:
+    """Four losses with the settings of their papers."""
+    magface = {
+        "MagFace with an easy margin": MagFace(lambda_g=35.0),
+        "MagFace": MagFace(lambda_g=35.0, easy_margin=False),
+    }
+    of = {"num_classes": PEOPLE, "other": STRANGERS}
+    found = {
+        "ArcFace": slopes(losses.build("arcface"), cosine, magnitude, **of),
+        **{name: slopes(loss, cosine, magnitude, **of) for name, loss in magface.items()},
+        "AdaFace": slopes(losses.build("adaface"), cosine, magnitude, mu=MIDDLE, sigma=DEVIATION, **of),
+    }
+    return Grid(cosine, magnitude, found, {name: optimum(magnitude, found[name].push) for name in magface})
+
+
+def _drawn() -> Grid:
+    degrees = torch.linspace(10, 125, 231, dtype=torch.float64)
+    return grid((degrees * math.pi / 180).cos(), torch.linspace(10, 110, 201, dtype=torch.float64))
+
+
+def gradient_scale() -> Figure:
+    """How hard four losses pull a face to its centre."""
+    found = _drawn()
+    scales = {name: each.pull for name, each in found.slopes.items()}
+    return gradients.gradient_scale(found.cosine, found.magnitude, scales, found.optimum)
+
+
+def magnitude_slope() -> Figure:
+    """How MagFace moves the magnitude; the other losses leave it alone."""
+    found = _drawn()
+    pushed = {name: found.slopes[name].push for name in found.optimum}
+    return gradients.magnitude_slope(found.cosine, found.magnitude, pushed, found.optimum)
+
+
+MAKERS: dict[str, Callable[[], Figure]] = {"gradient-scale": gradient_scale, "magnitude-slope": magnitude_slope}
+
+
+def main(names: list[str]) -> None:
+    """Draw the figures named, or all."""
+    FIGURES.mkdir(exist_ok=True)
+    for name in names or MAKERS:
+        drawn = BytesIO()
+        with style.look():
+            MAKERS[name]().savefig(drawn, format="png", dpi=110)
+        with Image.open(drawn) as whole, atomic_path(FIGURES / f"{name}.png") as temporary:
+            few = whole.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # half of the bytes
+            few.save(temporary, format="png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
