@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from importlib.util import find_spec
@@ -87,12 +86,11 @@ def _names(paths: Sequence[Path], found: Sequence[Stored], given: str | None) ->
             raise DataError(f"{len(found)} results need as many different names; --names has {len(set(wanted))}.")
         return wanted
     models = [result.model or "unknown model" for result in found]
-    by_benchmark = [f"{model}, {result.benchmark}" for model, result in zip(models, found, strict=True)]
+    benchmarks = [result.benchmark for result in found]
     places = [path.stem if path.stem != "result" else path.absolute().parent.name for path in paths]
-    by_place = [f"{name}, {place}" for name, place in zip(by_benchmark, places, strict=True)]
-    by_path = [f"{name}, {path}" for name, path in zip(by_benchmark, paths, strict=True)]
-    for names in (models, by_benchmark, by_place, by_path):
-        if max(Counter(names).values()) == 1:
+    for about in ([], [benchmarks], [places], [benchmarks, places], [list(map(str, paths))]):
+        names = [", ".join(parts) for parts in zip(models, *about, strict=True)]
+        if len(set(names)) == len(names):
             return names
     raise DataError("a result is named twice; name each once.")
 

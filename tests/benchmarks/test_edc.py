@@ -1,0 +1,189 @@
+"""Error versus discard of a model against loops over the pairs, and what the result says."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+
+from magface.benchmarks import edc
+from magface.benchmarks.methods import Image
+from magface.data import formats
+from magface.errors import DataError
+from magface.geometry import cosine
+from magface.models import default
+
+RATES = (0.1, 0.5)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def worse(tmp_path_factory, album_of_crops):
+    """The album, each person's third crop so dark and noisy that it hardly matches."""
+    import cv2
+
+    root = tmp_path_factory.mktemp("worse")
+    rng = np.random.default_rng(0)
+    for path in sorted(album_of_crops.glob("*/*.png")):
+        image = cv2.imread(str(path))
+        if "0003" in path.name:
+            image = np.uint8(np.clip(image * 0.2 + rng.normal(0, 40, image.shape), 0, 255))
+        (root / path.parent.name).mkdir(exist_ok=True)
+        cv2.imwrite(str(root / path.parent.name / path.name), image)
+    return root
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory, worse):
+    """Every pair of the album, as a list."""
+    names = sorted(f"{path.parent.name}/{path.name}" for path in worse.glob("*/*.png"))
+    rows = [f"{a}\t{b}\t{int(a[:3] == b[:3])}" for a, b in itertools.combinations(names, 2)]
+    path = tmp_path_factory.mktemp("list") / "pairs.txt"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def pairs(embedder, folder):
+    """Similarity, whether genuine, and both magnitudes and brightnesses, of all pairs."""
+    faces = formats.read(folder)
+    crops = [faces.read(row) for row in range(len(faces))]
+    vectors = np.array(list(embedder.stream(crops)))
+    a, b = np.array(list(itertools.combinations(range(len(faces)), 2))).T
+    magnitude, brightness = np.linalg.norm(vectors, axis=1), Image("brightness")(crops)
+    return (
+        cosine(vectors[a], vectors[b]),
+        faces.labels[a] == faces.labels[b],
+        {"magnitude": (magnitude[a], magnitude[b]), "brightness": (brightness[a], brightness[b])},
+    )
+
+
+def area(wrong, quality, limit):
+    """Mean error up to a limit, pair by pair; ties in the mean of both directions of the list would hide here."""
+    assert len(set(quality.tolist())) == len(quality)
+    order = np.argsort(quality)
+    rates = [np.mean(wrong[order[k:]]) for k in range(len(wrong))]
+    ends = [min(limit * len(wrong), k + 1) for k in range(len(wrong))]
+    widths = [max(0, end - k) for k, end in enumerate(ends)]
+    return sum(width * rate for width, rate in zip(widths, rates, strict=True)) / (limit * len(wrong))
+
+
+def test_drawn_pairs_are_judged_as_loops_do(embedder, worse, cache):
+    found = edc.evaluate(embedder, worse, fmr=RATES, methods=["magnitude", "brightness"], rule="mean", cache=cache)
+    score, same, qualities = pairs(embedder, worse)
+    assert (found.counts["genuine pairs"], found.counts["impostor pairs"]) == (9, 27)
+    for rate, (name, sides) in itertools.product(RATES, qualities.items()):
+        others = np.sort(score[~same])[::-1]
+        wrong = score[same] <= others[math.floor(rate * len(others))]
+        for limit in (0.1, 0.2, 0.3):
+            expected = area(wrong, np.mean(sides, axis=0)[same], limit)
+            at = f"{100 * limit:.0f} % at FMR {rate:g}"
+            assert found[f"{name}: pAUC {at}"] == pytest.approx(expected)
+            if wrong.any():
+                assert found[f"{name}: r {at}"] == pytest.approx(expected / wrong.mean())
+        accepted = score[~same] > others[math.floor(rate * len(others))]
+        expected = area(accepted, np.mean(sides, axis=0)[~same], 0.3) / accepted.mean()
+        assert found[f"{name}: false match r 30 % at FMR {rate:g}"] == pytest.approx(expected)
+
+
+def test_the_list_of_all_pairs_gives_the_same_as_drawing_them_all(embedder, worse, listed, cache):
+    drawn = edc.evaluate(embedder, worse, fmr=RATES, cache=cache)
+    found = edc.evaluate(embedder, worse, pairs=listed, fmr=RATES, interval="people", cache=cache)
+    values = {each.name: each.value for each in drawn.measures}
+    for each in found.measures:
+        if each.value is not None and not each.name.startswith("mean magnitude"):
+            assert each.value == pytest.approx(values[each.name]), each.name
+    assert found.counts["pairs missing"] == 0
+    assert "pairs of a list" in found.protocol
+    assert "intervals over people" in found.protocol
+
+
+def test_thresholds_are_said_and_curves_are_those_of_the_measures(embedder, worse, cache):
+    found = edc.evaluate(embedder, worse, fmr=RATES, interval="people", cache=cache)
+    t = found["threshold at FMR 0.1"]
+    assert f"fixed on all pairs at FMR 0.1 (cosine >= {t:.4f}), FMR 0.5 (cosine >= " in found.protocol
+    assert "quality of a pair: min" in found.protocol
+    names = [
+        f"{name}{kind} at FMR {rate}"
+        for name in ("ideal", "magnitude")
+        for kind in ("", ", false matches")
+        for rate in RATES
+    ]
+    assert found.discards.keys() == set(names)
+    curve, best = found.discards["magnitude at FMR 0.1"], found.discards["ideal at FMR 0.1"]
+    assert (curve.kind, curve.comparisons, curve.start) == ("FNMR", 9, f"FMR 0.1, cosine >= {t:.4f}")
+    assert found.discards["magnitude, false matches at FMR 0.1"].comparisons == 27
+    assert len(curve.band) == len(curve.error) == len(curve.discarded) <= 1000
+    assert all(0 <= low <= high <= 1 for low, high in curve.band)
+    assert best.band == ()
+    interval = {each.name: each.interval for each in found.measures}
+    assert interval["magnitude: pAUC 30 % at FMR 0.1"] is not None
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_error_to_start_with_is_reached(embedder, worse, cache):
+    found = edc.evaluate(embedder, worse, fnmr=0.34, cache=cache)
+    score, same, _ = pairs(embedder, worse)
+    t = found["threshold at FNMR 0.34"]
+    assert t == pytest.approx(np.sort(score[same])[3], abs=1e-6)
+    assert found.discards["magnitude"].error[0] == pytest.approx(3 / 9)
+    with pytest.raises(DataError, match="leave one out"):
+        edc.evaluate(embedder, worse, fmr=[0.1], fnmr=0.1, cache=cache)
+
+
+def test_repicked_curves_end_where_the_rate_cannot_be_measured(embedder, worse, cache):
+    found = edc.evaluate(embedder, worse, fmr=[0.1], threshold="repicked", cache=cache)
+    assert found.discards.keys() == {"magnitude"}
+    assert "picked again at each level" in found.protocol
+    curve = found.discards["magnitude"]
+    assert curve.start == "FMR 0.1, picked again at each level"
+    assert 0.5 < curve.discarded[-1] < 1
+    assert "magnitude: efficiency 30 % at FMR 0.1" not in {each.name for each in found.measures}
+
+
+def test_rates_that_cannot_be_measured_have_a_reason_and_no_curve(embedder, worse, cache):
+    found = edc.evaluate(embedder, worse, cache=cache)
+    assert found["threshold at FMR 0.001"] is None
+    assert found.discards == {}
+    assert "no threshold can be measured" in found.protocol
+    found = edc.evaluate(embedder, worse, fmr=[0.1, 1e-4], cache=cache)
+    assert found["threshold at FMR 0.0001"] is None
+    assert found["magnitude: pAUC 10 % at FMR 0.1"] is not None
+
+
+def test_the_magnitude_of_another_model_is_a_rival_on_the_same_pairs(embedder, worse, cache):
+    found = edc.evaluate(embedder, worse, fmr=[0.1], beside=[default.path()], cache=cache)
+    name = embedder.card.name
+    for limit in (10, 20, 30):
+        assert found[f"{name}: r {limit} % at FMR 0.1"] == found[f"magnitude: r {limit} % at FMR 0.1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rule": "median"}, "no rule median"),
+        ({"methods": ["magnitud"]}, "magnitud"),
+        ({"fmr": [2.0]}, "between 0 and 1"),
+        ({"fnmr": 0.0}, "between 0 and 1"),
+        ({"rule": "product", "methods": ["pose"], "fmr": [0.1]}, "no qualities below 0"),
+    ],
+)
+def test_mistakes_are_said(embedder, worse, cache, options, words):
+    with pytest.raises(DataError, match=words):
+        edc.evaluate(embedder, worse, cache=cache, **options)
+
+
+def test_on_real_faces_the_magnitude_discards_what_goes_wrong(embedder, rof, tmp_path):
+    for person in sorted(path for path in rof.iterdir() if path.is_dir())[:6]:
+        (tmp_path / "faces" / person.name).mkdir(parents=True)
+        for image in sorted(person.iterdir())[::2][:25]:
+            (tmp_path / "faces" / person.name / image.name).symlink_to(image)
+    found = edc.evaluate(
+        embedder, tmp_path / "faces", fnmr=0.1, methods=["magnitude", "brightness"], cache=tmp_path / "cache"
+    )
+    own, rival = (found[f"{name}: r 30 % at FNMR 0.1"] for name in ("magnitude", "brightness"))
+    assert own < rival - 0.1
