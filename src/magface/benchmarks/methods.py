@@ -81,7 +81,7 @@ class Detected:
 
     def __call__(self, crops: Iterable[U8]) -> F32:
         """See `Method`."""
-        return np.fromiter(prefetch(self._judged, crops, workers=READERS, limit=_AHEAD), np.float32)
+        return np.fromiter(map(self._judged, crops), np.float32)
 
     def _judged(self, crop: U8) -> float:
         padded = cv2.copyMakeBorder(crop, _PAD, _PAD, _PAD, _PAD, cv2.BORDER_CONSTANT)
@@ -153,5 +153,5 @@ def _method(name: str, embedder: Embedder) -> Method:
     if name == "perturbation":
         return Perturbed(embedder)
     close = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise DataError(f"no quality method is called {name!r}; {hint}There are {', '.join(NAMES)}.")
+    hint = f"did you mean {close[0]!r}? There" if close else "there"
+    raise DataError(f"no quality method is called {name!r}; {hint} are {', '.join(NAMES)}.")
