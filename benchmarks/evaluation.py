@@ -1,12 +1,13 @@
 """Speed and memory of benchmarks at published size, beside the direct way, on synthetic features.
 
-    python benchmarks/evaluation.py [ijb megaface lfw rec] [--counts 0.02] [--direct 1] [--full] [--format json]
+    python benchmarks/evaluation.py [ijb megaface lfw rec edc] [--counts 0.02] [--direct 1] [--full] [--format json]
 
 IJB-C has 469,375 images, 23,124 templates and 15,658,489 pairs, MegaFace 1,000,000 distractors and 3,530 probes; the
 default is a fiftieth of that. The direct way follows the described official procedure: features in a text list read
 line by line, a loop over templates and media, pairs multiplied row by row in batches, rates at the nearest point of the
 ROC. With `--direct` below 1, it reads, fuses and compares only that share, and its seconds are scaled up. `--full` is
-all of both, and takes several GB of disk for an hour.
+all of both, and takes several GB of disk for an hour. Error versus discard has 1,000,000 comparisons and 1,000 levels;
+its plain way looks at every level on its own: what is kept, and, where the threshold is picked again, sorted.
 
 Every side runs in a new process, whose greatest memory is the peak; ratios of two ways that one process can hold are
 medians of runs that alternate.
@@ -34,12 +35,14 @@ import numpy as np
 
 IMAGES, GALLERY, PROBES, PAIRS = 469_375, 3_531, 19_593, 15_658_489
 DISTRACTORS, FACESCRUB, CELEBRITIES = 1_000_000, 3_530, 80
+COMPARISONS, LEVELS = 1_000_000, 1_000
 CROPS = 7_701
 """Images of LFW that its 6,000 pairs name."""
 DIM = 512
 BATCH = 16
 BLOCK = 8_192
 FMRS = [10.0**-power for power in range(6, 0, -1)]
+FMR = 1e-3
 PACKAGES = ("magface", "numpy", "opencv-python-headless", "onnxruntime", "openvino")
 
 
@@ -487,11 +490,72 @@ def rec(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
+# error versus discard
+
+
+def edc_lines(run: Run) -> Iterator[Line]:
+    """A million comparisons and a thousand levels, beside a loop over the levels."""
+    found = run("edc")
+    for way in ("fixed", "picked again"):
+        each, name = found[way], f"EDC, threshold {way}"
+        note = "{genuine:,} genuine, {impostor:,} impostor pairs, {levels:,} levels".format(**each)
+        yield Line(f"{name}, one core", each["seconds"], "s", "< 2", each["seconds"] < 2, note)
+        yield Line(f"{name}, level by level / ours", each["ratio"], "x")
+
+
+def edc(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Both ways in turns, for a fixed threshold and for one that is picked again; they must agree."""
+    from magface.metrics import quality
+    from magface.metrics.repicked import edc_repicked
+
+    rng = np.random.default_rng(0)
+    count = max(LEVELS, round(options.counts * COMPARISONS))
+    half, levels = count // 2, np.arange(LEVELS) / LEVELS
+    some = levels[:: round(1 / options.direct)]
+    scores = np.append(rng.normal(2, 1, half), rng.normal(0, 1, count - half))
+    judged = scores + rng.normal(0, 2, count)
+    sides = scores[:half], scores[half:], judged[:half], judged[half:]
+    lowest = np.sort(judged)[np.floor(some * count + 1e-9).astype(int)]
+
+    def plain_fixed() -> np.ndarray:
+        return np.array([np.mean(scores[judged >= worst] < 0) for worst in lowest])
+
+    def plain_repicked() -> np.ndarray:
+        return np.array([plainly_repicked(*sides, worst) for worst in lowest])
+
+    def fixed() -> np.ndarray:
+        return quality.sampled(quality.edc(scores, judged, 0.0), levels).error
+
+    def repicked() -> np.ndarray:
+        return edc_repicked(*sides, FMR, levels).error
+
+    found = {}
+    for way, plain, ours, pairs in (
+        ("fixed", plain_fixed, fixed, (count, 0)),
+        ("picked again", plain_repicked, repicked, (half, count - half)),
+    ):
+        np.testing.assert_allclose(ours()[np.searchsorted(levels, some)], plain(), atol=1e-9)
+        each = compared(plain, ours, options.rounds)
+        about = {"genuine": pairs[0], "impostor": pairs[1], "levels": LEVELS}
+        found[way] = {"seconds": each["seconds"], "ratio": each["ratio"] * LEVELS / len(some), **about}
+    return found
+
+
+def plainly_repicked(
+    genuine: np.ndarray, impostor: np.ndarray, genuine_q: np.ndarray, impostor_q: np.ndarray, worst: float
+) -> float:
+    """FNMR of the pairs of at least the worst quality, where a thousandth of their impostors is accepted."""
+    kept, others = genuine[genuine_q >= worst], np.sort(impostor[impostor_q >= worst])
+    accepted = int(len(others) * FMR)
+    return float(np.mean(kept <= others[-1 - accepted])) if accepted and len(kept) else float("nan")
+
+
 PARTS: dict[str, Callable[[Run], Iterator[Line]]] = {
     "ijb": ijb_lines,
     "megaface": megaface_lines,
     "lfw": lfw_lines,
     "rec": rec_lines,
+    "edc": edc_lines,
 }
 STEPS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
     "make ijb": make_ijb,
@@ -503,6 +567,7 @@ STEPS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
     "megaface": megaface,
     "lfw": lfw,
     "rec": rec,
+    "edc": edc,
 }
 
 

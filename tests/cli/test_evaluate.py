@@ -7,6 +7,7 @@ import cv2
 import pytest
 
 from magface.benchmarks.methods import NAMES
+from magface.cli.evaluate import _methods
 from magface.cli.main import main
 from magface.models import default
 
@@ -153,10 +154,15 @@ def test_error_versus_discard_of_two_models_and_two_methods(capsys, people, tmp_
     assert "threshold fixed on all pairs at FMR 0.1 (cosine >= " in result["protocol"]
     figures = {f"{name}.{end}" for name in ("edc", "edc-false-matches") for end in ("png", "svg")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"result.json", "table.md", "table.tex"} | figures
-    more = ("--methods", "all", "--fmr", "0.3", "--threshold", "repicked", "--rule", "max")
+    more = ("--methods", "brightness", "--fmr", "0.3", "--threshold", "repicked", "--rule", "max")
     code, out, _ = run(capsys, *arguments, *more)
     assert code == 0
-    assert json.loads(out)["discards"].keys() == {f"{name} at FMR {rate}" for name in NAMES for rate in (0.1, 0.3)}
+    assert json.loads(out)["discards"].keys() == {"brightness at FMR 0.1", "brightness at FMR 0.3"}
+
+
+def test_methods_are_named_with_commas_or_all_at_once():
+    assert _methods("all") == NAMES
+    assert _methods("contrast, magnitude,contrast") == ("contrast", "magnitude")
 
 
 def test_protocol_and_missing_images_are_said_in_the_result(capsys, people, tmp_path):
