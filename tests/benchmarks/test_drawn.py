@@ -42,3 +42,15 @@ def test_draws_are_the_same_each_time():
     np.testing.assert_array_equal(first, second)
     assert first.shape == (REPEATS, 7)
     assert (first.sum(axis=1) == 7).all()
+
+
+def test_scores_that_were_not_kept_at_first_are_found(monkeypatch):
+    monkeypatch.setattr("magface.benchmarks.drawn._MARGIN", -1000 / (0.05 * 59 * 60) + 0.02)
+    rng = np.random.default_rng(0)
+    pairs = AllPairs.numbered(np.repeat(np.arange(60), 2), 60)
+    scores = rng.normal(pairs.same, 1)
+    drawn = Drawn(scores, pairs, 0.05)
+    for weight in list(draws(60))[:20]:
+        copies = np.where(pairs.same, weight[pairs.person[0]], weight[pairs.person[0]] * weight[pairs.person[1]])
+        genuine, impostor = (np.repeat(scores[kind], copies[kind]) for kind in (pairs.same, ~pairs.same))
+        assert drawn.tar(weight) == pytest.approx(tar_at_fmr(genuine, impostor, 0.05).tar)

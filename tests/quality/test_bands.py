@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,19 +35,29 @@ def test_rate_is_held_in_each_band_of_others_where_one_threshold_does_not():
     assert (rates[1] > 0.65).all()
 
 
-def test_threshold_of_a_band_is_shrunk_to_that_of_all_by_its_false_matches():
+def test_threshold_of_a_band_is_shrunk_as_far_as_bands_differ_by_chance():
     impostor, quality = alike_when_bad(4000, 2)
     fmr = 0.05
     found = bands.fit(impostor, quality, fmr, limit=3)
-    assert len(found.cosine) == 3
     every = threshold_at_fmr(impostor, fmr)
     edges = [*found.magnitude, np.inf]
-    for low, high, threshold, count in zip(edges, edges[1:], found.cosine, found.impostors, strict=False):
-        inside = impostor[(quality >= low) & (quality < high)]
-        expected = fmr * len(inside)
-        own = threshold_at_fmr(inside, fmr)
-        assert len(inside) == count
-        assert threshold == pytest.approx((expected * own + 10 * every) / (expected + 10))
+    inside = [impostor[(quality >= low) & (quality < high)] for low, high in pairwise(edges)]
+    assert [len(each) for each in inside] == list(found.impostors)
+    expected = [fmr * len(each) for each in inside]
+    squares = [(np.sum(each >= every) - m) ** 2 - m for each, m in zip(inside, expected, strict=True)]
+    variance = sum(squares) / sum(m**2 for m in expected)
+    for each, m, threshold in zip(inside, expected, found.cosine, strict=True):
+        weight = variance / (variance + 1 / m)
+        assert 0.8 < weight < 1
+        assert threshold == pytest.approx(weight * threshold_at_fmr(each, fmr) + (1 - weight) * every)
+
+
+def test_bands_that_differ_by_chance_have_the_one_threshold():
+    rng = np.random.default_rng(4)
+    impostor, quality = rng.normal(0, 0.1, 50_000), rng.uniform(10, 30, 50_000)
+    found = bands.fit(impostor, quality, 1e-2)
+    assert len(found.cosine) == bands.BANDS
+    assert np.ptp(found.cosine) < 0.15 * np.ptp([threshold_at_fmr(part, 1e-2) for part in np.split(impostor, 10)])
 
 
 @given(st.lists(st.tuples(st.floats(-1, 0.99), st.integers(0, 4)), min_size=40, max_size=300), st.integers(1, 12))

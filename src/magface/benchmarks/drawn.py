@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPEATS = 300
-_MARGIN = 32
-"""How many times the impostor scores that may be accepted are kept: a draw can weigh the highest ones more."""
+_MARGIN = 4
+"""How many times the impostor scores that may be accepted are kept at first: a draw can weigh the highest ones more."""
 
 Index = NDArray[np.int64]
 
@@ -67,32 +67,39 @@ class AllPairs:
 class Drawn:
     """Rates at a false match rate where each person stands there a number of times.
 
-    Only impostor scores that can come near the threshold are kept.
-
     Args:
         scores: `(N,)` float, of the pairs.
-        pairs: N pairs.
+        pairs: N pairs, some of them of different people.
         fmr: false match rate, between 0 and 1.
     """
 
     def __init__(self, scores: NDArray[np.floating], pairs: AllPairs, fmr: float) -> None:
-        self._fmr, self._templates = fmr, pairs.templates
+        self._fmr, self._pairs = fmr, pairs
         self._genuine, self._person = scores[pairs.same], pairs.person[0][pairs.same]
-        impostors = np.flatnonzero(~pairs.same)
-        kept = min(math.ceil(_MARGIN * fmr * len(impostors)) + 1000, len(impostors))
-        highest = impostors[np.argpartition(-scores[impostors], kept - 1)[:kept]] if kept else impostors
-        highest = highest[np.argsort(-scores[highest], kind="stable")]
-        self._impostor, self._sides = scores[highest], [side[highest] for side in pairs.person]
+        self._rows = np.flatnonzero(~pairs.same)
+        self._scores = scores[self._rows]
+        self._keep(math.ceil(_MARGIN * fmr * len(self._rows)) + 1000)
+
+    def _keep(self, wanted: int) -> None:
+        """Sort the highest impostor scores only; of many pairs the others never come near the threshold."""
+        kept = min(wanted, len(self._rows))
+        highest = np.argpartition(-self._scores, kept - 1)[:kept]
+        highest = highest[np.argsort(-self._scores[highest], kind="stable")]
+        self._impostor, self._sides = self._scores[highest], [side[self._rows[highest]] for side in self._pairs.person]
 
     def matched(self, weight: Index) -> tuple[int, int]:
         """Genuine pairs that are accepted, and all, where person p counts `weight[p]` times, `(P,)`.
 
         A pair of a person counts as often as the person, a pair of two as often as there are copies of both.
         """
-        shown = weight * self._templates
-        impostors = (shown.sum() ** 2 - (shown**2).sum()) / 2
-        counts = weight[self._sides[0]] * weight[self._sides[1]]
-        rejected = int(np.searchsorted(np.cumsum(counts), self._fmr * impostors, side="right"))
+        shown = weight * self._pairs.templates
+        allowed = self._fmr * (shown.sum() ** 2 - (shown**2).sum()) / 2
+        while True:
+            counts = weight[self._sides[0]] * weight[self._sides[1]]
+            rejected = int(np.searchsorted(np.cumsum(counts), allowed, side="right"))
+            if rejected < len(counts) or len(counts) == len(self._rows):
+                break
+            self._keep(4 * len(counts))
         above = self._impostor[min(rejected, len(counts) - 1)]
         genuine = weight[self._person]
         return int(genuine[self._genuine > above].sum()), int(genuine.sum())

@@ -19,8 +19,6 @@ BANDS = 10
 """Bands, at most."""
 FALSE_MATCHES = 30
 """Expected in each band at the least; there are fewer bands where there would be fewer."""
-PRIOR = 10
-"""False matches in a band at which its own threshold and that of all pairs count alike."""
 
 F64 = NDArray[np.float64]
 
@@ -28,10 +26,11 @@ F64 = NDArray[np.float64]
 def fit(impostor: ArrayLike, quality: ArrayLike, fmr: float, *, limit: int = BANDS) -> Bands:
     """Thresholds that hold a false match rate in bands of equally many comparisons of different people.
 
-    Equation: threshold of band b = t + m / (m + 10) (t_b - t), t and t_b at the rate in all pairs and in the band, m =
-    fmr n_b the false matches expected in it
+    Equation: threshold of band b = t + w (t_b - t), t and t_b at the rate in all pairs and in the band, w = m v / (1 +
+    m v), m = fmr n_b the false matches expected in it, v = max(0, sum_b (x_b - m)^2 - m) / sum_b m^2, x_b those at t
 
-    The shrinkage keeps a band with few comparisons near the one threshold of all.
+    The shrinkage, as far as the false matches of the bands at the one threshold differ by no more than chance, keeps
+    bands with few comparisons near it (empirical Bayes).
 
     Args:
         impostor: `(I,)` float, cosines of different people.
@@ -65,10 +64,13 @@ def fit(impostor: ArrayLike, quality: ArrayLike, fmr: float, *, limit: int = BAN
     scores, q = scores[order], q[order]
     starts = np.unique(np.searchsorted(q, q[np.arange(count) * len(q) // count]))
     parts = np.split(scores, starts[1:])
+    own = [threshold_at_fmr(part, fmr) for part in parts]
+    shares = _shares(np.array([np.sum(part >= everywhere) for part in parts]), fmr * np.array([*map(len, parts)]))
+    shrunk = [everywhere if t is None else everywhere + w * (t - everywhere) for t, w in zip(own, shares, strict=True)]
     return Bands(
         fmr=float(fmr),
         magnitude=(0.0, *q[starts[1:]].tolist()),
-        cosine=tuple(min(_shrunk(part, everywhere, fmr), 1.0) for part in parts),
+        cosine=tuple(min(float(t), 1.0) for t in shrunk),
         impostors=tuple(len(part) for part in parts),
     )
 
@@ -104,8 +106,7 @@ def _checked(impostor: ArrayLike, quality: ArrayLike, fmr: float, limit: int) ->
     return scores, q
 
 
-def _shrunk(band: F64, everywhere: float, fmr: float) -> float:
-    """Threshold of a band, drawn to that of all pairs."""
-    own = threshold_at_fmr(band, fmr)
-    expected = fmr * len(band)
-    return everywhere if own is None else everywhere + expected / (expected + PRIOR) * (own - everywhere)
+def _shares(found: NDArray[np.integer], expected: F64) -> F64:
+    """Weight of each band's own threshold, 0 to 1, from its false matches at the one threshold."""
+    beyond_chance = max(0.0, float(np.sum((found - expected) ** 2 - expected) / np.sum(expected**2)))
+    return expected * beyond_chance / (1 + expected * beyond_chance)
