@@ -85,6 +85,16 @@ def test_slopes_are_those_of_the_gradient_of_an_embedding(name):
     assert (x.grad[0] @ toward).item() == pytest.approx(-found.pull.item() * math.sin(theta) / a, abs=1e-9)
 
 
+def test_magface_polishes_easy_faces_of_good_pictures_where_adaface_works_on_hard_ones():
+    """The numbers of docs/quality.md."""
+    near_and_far, ends = torch.tensor([40.0, 80.0]).deg2rad().cos(), torch.tensor([10.0, 110.0])
+    of = {"num_classes": 85_742, "other": 1 / 16}
+    magface = slopes(losses.build("magface", lambda_g=35.0), near_and_far, ends, **of).pull
+    adaface = slopes(losses.build("adaface"), near_and_far, ends, mu=60.0, sigma=16.65, **of).pull
+    assert magface.flatten().tolist() == pytest.approx([0.0, 62.5, 99.3, 52.7], abs=0.05)
+    assert adaface.flatten().tolist() == pytest.approx([0.0, 63.3, 32.2, 57.2], abs=0.05)
+
+
 def test_a_grid_leaves_the_loss_as_it_is():
     loss = losses.build("adaface")
     loss.train()
