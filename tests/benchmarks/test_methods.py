@@ -7,6 +7,7 @@ from magface.benchmarks import methods
 from magface.data.degradations import NAMES
 from magface.embedder import Embedder
 from magface.errors import DataError, ModelError
+from magface.images import read
 from magface.models import default
 from magface.quality.pose import pose
 from magface.types import Face
@@ -88,3 +89,11 @@ def test_an_unknown_name_is_refused_with_the_nearest(embedder):
 def test_a_rival_that_is_no_model_is_refused(embedder, tmp_path):
     with pytest.raises(ModelError, match="no model file"):
         methods.build(["contrast"], embedder, beside=[tmp_path / "none.onnx"])
+
+
+@pytest.mark.parametrize("name", ["magnitude", "detector score", "SER-FIQ", "perturbation"])
+def test_real_masks_lower_what_judges_the_face(built, rof, name):
+    paths = (sorted(rof.rglob("neutral_*.jpg"))[::100], sorted(rof.rglob("masked_*.jpg"))[::10])
+    neutral, masked = (built[name](map(read, group)) for group in paths)
+    assert min(len(neutral), len(masked)) >= 12
+    assert neutral.mean() - masked.mean() > 0.5 * np.concatenate([neutral, masked]).std()
