@@ -124,6 +124,9 @@ def _kept(
         DataError: the options do not fit each other.
     """
     kept = set(keep)
+    for rate in fmr or ():
+        if not 0 < rate < 1:
+            raise DataError(f"a false match rate lies between 0 and 1; {rate:g} does not.")
     if unlabelled:
         if fmr or table or held_out or kept:
             raise DataError("--unlabelled measures the scale alone; leave out --fmr, --table, --held-out and --keep.")
