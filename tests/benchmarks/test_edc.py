@@ -156,8 +156,11 @@ def test_rates_that_cannot_be_measured_have_a_reason_and_no_curve(embedder, wors
 
 
 def test_the_magnitude_of_another_model_is_a_rival_on_the_same_pairs(embedder, worse, cache):
-    found = edc.evaluate(embedder, worse, fmr=[0.1], beside=[default.path()], cache=cache)
+    found = edc.evaluate(embedder, worse, fmr=[0.1], beside=[default.path()], interval="people", cache=cache)
     name = embedder.card.name
+    [difference] = [each for each in found.measures if " minus " in each.name]
+    assert difference.name == f"{name}: r 30 % minus that of magnitude at FMR 0.1"
+    assert (difference.value, difference.interval) == (0, (0, 0))
     for limit in (10, 20, 30):
         assert found[f"{name}: r {limit} % at FMR 0.1"] == found[f"magnitude: r {limit} % at FMR 0.1"]
 

@@ -133,6 +133,25 @@ def test_bands_are_those_of_people_copied_and_thresholds_fixed_again(compared, r
             np.testing.assert_allclose(getattr(one.high, field)[known], high)
 
 
+def test_the_difference_of_two_qualities_is_that_of_each_draw(compared):
+    scores, same, quality, people = compared
+    every = Comparisons(scores, same, [Start(0.1)], people=people, levels=LEVELS, repeats=30)
+    [one], [other] = every.false_non_matches(quality), every.false_non_matches(scores * 0 + people[0])
+    value, low, high = other.minus(one)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(30):
+        rows = copies(people, rng)
+        alone = Comparisons(scores[rows], same[rows], [Start(0.1)], levels=LEVELS)
+        of = [alone.false_non_matches(each[rows])[0].value.r for each in (people[0] * 1.0, quality)]
+        drawn.append(of[0] - of[1])
+    np.testing.assert_allclose(value, other.value.r - one.value.r)
+    np.testing.assert_allclose([low, high], np.quantile(drawn, [0.025, 0.975], axis=0))
+    assert low[0] > 0
+    [bare] = Comparisons(scores, same, [Start(0.1)], levels=LEVELS).false_non_matches(quality)
+    assert np.isnan(bare.minus(one)[1:]).all()
+
+
 def test_bands_of_false_matches_too(compared):
     scores, same, quality, people = compared
     every = Comparisons(scores, same, [Start(0.1)], people=people, levels=LEVELS, repeats=20)

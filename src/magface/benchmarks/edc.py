@@ -20,6 +20,7 @@ from magface.benchmarks.result import Discard, Measure, Result, number
 from magface.benchmarks.scores import FMR, Scores, measures, score
 from magface.benchmarks.verification import Interval
 from magface.data import formats
+from magface.data.degraded import degraded
 from magface.data.face_set import FaceSet
 from magface.data.pairs import Pairs
 from magface.embedder import Embedder
@@ -50,6 +51,7 @@ def evaluate(
     rule: str = "min",
     methods: Sequence[str] = ("magnitude",),
     beside: Sequence[Embedder | str | Path] = (),
+    degrade: int | None = None,
     interval: Interval = "pairs",
     genuine: int = GENUINE,
     impostor: int = IMPOSTOR,
@@ -71,6 +73,7 @@ def evaluate(
         rule: how two qualities become that of the pair; one of `metrics.quality.RULES`.
         methods: names of `methods.NAMES`.
         beside: other models, or their files, whose magnitudes are judged besides.
+        degrade: seed by which half of the images are degraded first, see `data.degraded`.
         interval: `people` draws them again for 95 % intervals of all rates and bands of all curves, and fixes the
             thresholds anew in each draw; `pairs` has intervals of TAR and EDC efficiency alone.
         genuine: pairs of one person to draw, without repetition; fewer where there are fewer.
@@ -83,16 +86,17 @@ def evaluate(
         TAR, EER, AUC; EDC r and efficiency of the magnitude at FMR 1e-3; each threshold; the mean magnitude, of all and
         of each condition where all file names begin with one of a few, as in `masked_0001.jpg`. For each method and
         threshold the mean FNMR (pAUC) up to 10, 20 and 30 % discarded, the same divided by the error at the start (r),
-        its efficiency, and r of false matches. The curves are among the discards, with the best there could be.
+        its efficiency, and r of false matches; where people are drawn, how much larger r is than that of the first
+        method. The curves are among the discards, with the best there could be.
 
     Raises:
         DataError: no readable crop, fewer than two people, or nobody with two images; a list or a name of a method or
             rule is wrong; people are asked for who cannot be told.
     """
     if pairs is None and Path(data).suffix.lower() != ".bin":
-        found = _drawn(embedder, data, (genuine, impostor), seed, cache, progress)
+        found = _drawn(embedder, data, degrade, (genuine, impostor), seed, cache, progress)
     else:
-        found = _listed(embedder, data, pairs, interval, cache, progress)
+        found = _listed(embedder, data, degrade, pairs, interval, cache, progress)
     judges = quality_methods.build(methods, embedder, beside)
     magnitude = pair_quality(*found.of(found.embeddings.magnitude), rule)
     scores = replace(found.scores, quality=magnitude.astype(np.float32))
@@ -116,13 +120,14 @@ def evaluate(
     main = measures(scores, [FMR, *(rate for rate in rates if rate != FMR)], people)
     ends = {each.name: each.interval for each in report.measures}.get(f"magnitude: efficiency 30 % at FMR {FMR:g}")
     main = tuple(replace(each, interval=ends) if people and each.name == "EDC efficiency" else each for each in main)
+    worse = "" if degrade is None else f"half of the images degraded with seed {degrade}; "
     return Result(
         "edc",
         embedder.fingerprint,
         (*main, *map(_threshold, starts, points), *_magnitudes(found.embeddings, found.faces.names), *report.measures),
         found.counts,
         found.failures,
-        f"{found.pairs}; {report.thresholds}; quality of a pair: {rule}; intervals over {interval}",
+        f"{worse}{found.pairs}; {report.thresholds}; quality of a pair: {rule}; intervals over {interval}",
         discards=report.discards,
     )
 
@@ -158,15 +163,20 @@ class _Pairs:
         return values[self.first], values[self.second]
 
 
+def _worse(faces: FaceSet, seed: int | None) -> FaceSet:
+    return faces if seed is None else degraded(faces, seed)
+
+
 def _drawn(
     embedder: Embedder,
     data: str | os.PathLike[str],
+    degrade: int | None,
     wanted: tuple[int, int],
     seed: int,
     cache: Path | None,
     progress: Progress | None,
 ) -> _Pairs:
-    faces, embeddings = embed(embedder, known(formats.read(data)), cache, progress)
+    faces, embeddings = embed(embedder, known(_worse(formats.read(data), degrade)), cache, progress)
     first, second, same = draw(faces.labels, *wanted, seed)
     if same.all() or not same.any():
         raise DataError(f"{data} needs at least two people, and one of them with two images.")
@@ -185,13 +195,14 @@ def _drawn(
 def _listed(
     embedder: Embedder,
     data: str | os.PathLike[str],
+    degrade: int | None,
     pairs: Pairs | str | os.PathLike[str] | None,
     interval: Interval,
     cache: Path | None,
     progress: Progress | None,
 ) -> _Pairs:
     faces, listed = verification.opened(data, pairs, "pairs")
-    found = verification.Found.of(faces, listed, embedder, "single", None, cache, progress)
+    found = verification.Found.of(_worse(faces, degrade), listed, embedder, "single", None, cache, progress)
     kept = ~found.absent
     _, scores, _ = found.compared("single", kept)
     counts = {
@@ -233,6 +244,7 @@ class _Report:
 
     def __init__(self, compared: Comparisons) -> None:
         self._compared = compared
+        self._first: tuple[str, tuple[Found, ...]] | None = None
         self.measures: list[Measure] = []
         self.discards: dict[str, Discard] = {}
         fixed = [f"{start} (cosine >= {point.threshold:.4f})" for start, point in self._starts()]
@@ -249,12 +261,25 @@ class _Report:
         for (start, point), found in zip(self._starts(), missed, strict=True):
             self._curve(name, "FNMR", start, point, found)
             self.measures += self._areas(name, start, found)
+        self._compare(name, missed)
         if self._compared.repicked:  # so that false matches stay what they are
             return
         for (start, point), found in zip(self._starts(), self._compared.false_matches(quality), strict=True):
             self._curve(name, "FMR", start, point, found)
             last = len(self._compared.limits) - 1
             self.measures.append(self._measure(f"{name}: false match r", "r", last, start, found))
+
+    def _compare(self, name: str, missed: tuple[Found, ...]) -> None:
+        """How much more error a method leaves than the first one, where that can be told from chance."""
+        if self._first is None:
+            self._first = name, missed
+            return
+        other, before = self._first
+        for start, found, first in zip(self._compared.starts, missed, before, strict=True):
+            value, low, high = (float(each[-1]) for each in found.minus(first))
+            if not math.isnan(low):
+                what = f"{name}: r {100 * self._compared.limits[-1]:g} % minus that of {other} at {start}"
+                self.measures.append(Measure(what, value, (low, high)))
 
     def _starts(self) -> Iterator[tuple[Start, OperatingPoint]]:
         return zip(self._compared.starts, self._compared.points, strict=True)

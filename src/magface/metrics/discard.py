@@ -121,11 +121,24 @@ class Found:
         value: of all comparisons.
         low: lower ends of 95 % intervals over people; None where they were not drawn.
         high: upper ends.
+        drawn: `(D, L)` r in each draw, of the same people for every quality; None where they were not drawn.
     """
 
     value: Numbers
     low: Numbers | None = None
     high: Numbers | None = None
+    drawn: F64 | None = None
+
+    def minus(self, other: Found) -> tuple[F64, F64, F64]:
+        """How much larger r is than that of another quality, `(L,)`, and the 95 % interval.
+
+        Pairs and people are the same for both, so what chance does to both is left out. NaN where people were not drawn.
+        """
+        difference = self.value.r - other.value.r
+        if self.drawn is None or other.drawn is None:
+            unknown = np.full(len(difference), np.nan)
+            return difference, unknown, unknown
+        return difference, *_percentiles(self.drawn - other.drawn)
 
 
 class Comparisons:
@@ -259,10 +272,13 @@ class Comparisons:
                 for weight, drawn in zip(self._weights(), self._drawn, strict=True)
             ]
         )
-        ends = (_percentiles(draws[:, start]) for start in range(len(whole)))
-        return tuple(
-            Found(*map(self._unpacked, (value, low, high))) for value, (low, high) in zip(whole, ends, strict=True)
-        )
+        return tuple(self._between(value, draws[:, start]) for start, value in enumerate(whole))
+
+    def _between(self, value: F64, draws: F64) -> Found:
+        first = len(self.levels) + len(self.limits)
+        low, high = _percentiles(draws)
+        r = draws[:, first : first + len(self.limits)]
+        return Found(self._unpacked(value), self._unpacked(low), self._unpacked(high), r)
 
     def _thresholds(self) -> list[list[tuple[float, float]]]:
         """False match rate and threshold of each start in each draw, as `Start.point` finds them."""
