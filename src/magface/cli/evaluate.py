@@ -137,7 +137,8 @@ _BENCHES = {
     "ijbc": _Bench("ijb", frozenset({"flip", "detector_score", "features", "cache"}), {"subset": "IJBC"}),
     "megaface": _Bench("megaface", _ALIGNED | {"distractors", "noises", "seed"}),
     "tinyface": _Bench("tinyface", _ALIGNED),
-    "templates": _Bench("templates", frozenset({"seed", "cache"}), opened=True),
+    "templates": _Bench("templates", frozenset({"share", "seed", "cache"}), opened=True),
+    "decisions": _Bench("decisions", _ALIGNED | {"share", "seed"}, opened=True),
     "edc": _Bench("edc", _DISCARD | {"pairs", "interval", "seed", "cache"}),
     "degradation": _Bench("degradation", frozenset({"seed"})),
     "toy": _Bench("toy", frozenset()),
@@ -206,6 +207,10 @@ def evaluate(
     beside: Annotated[
         list[Path] | None, typer.Option(help="edc: another model whose magnitude is judged on the same pairs.")
     ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(help="templates, decisions: share of the images to blur; 0.5 and 0 if not given."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of what is drawn; 0 if not given.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder in which embeddings are kept.")] = None,
     engine: options.Engine = options.EngineChoice.auto,
@@ -225,6 +230,8 @@ def evaluate(
       megaface       FaceScrub probes in DATA against --distractors
       tinyface       probes in a gallery with distractors
       templates      do magnitudes weigh templates of blurred and clear images well?
+      decisions      do a quality-aware score and thresholds by quality decide better
+                     than the cosine? on pairs of faces and of templates
       edc            error versus discard, on --pairs or on pairs that a seed draws;
                      of the magnitude or of other --methods beside it
       degradation    does the magnitude fall while good faces are degraded?
@@ -258,6 +265,7 @@ def evaluate(
         "rule": rule,
         "methods": methods,
         "beside": beside or None,
+        "share": share,
         "seed": seed,
         "cache": cache,
     }
