@@ -132,7 +132,8 @@ class Found:
     def minus(self, other: Found) -> tuple[F64, F64, F64]:
         """How much larger r is than that of another quality, `(L,)`, and the 95 % interval.
 
-        Pairs and people are the same for both, so what chance does to both is left out. NaN where people were not drawn.
+        Pairs and people are the same for both, so what chance does to both is left out. The ends are NaN where people
+        were not drawn.
         """
         difference = self.value.r - other.value.r
         if self.drawn is None or other.drawn is None:
