@@ -68,6 +68,19 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """An image to look at.
+
+    Attributes:
+        image: its name in the data.
+        caption: what was found of it.
+    """
+
+    image: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """All numbers of one benchmark and one model.
 
@@ -80,6 +93,7 @@ class Result:
         protocol: how the embeddings were compared, and what became of pairs that lack an image.
         curves: by name.
         discards: error versus discard by name; `ideal` is the best that any order could do.
+        samples: images to look at, by group.
     """
 
     benchmark: str
@@ -90,6 +104,7 @@ class Result:
     protocol: str = ""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     discards: Mapping[str, Discard] = field(default_factory=dict)
+    samples: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
         """Value of the measure called `name`.
