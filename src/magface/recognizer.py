@@ -19,7 +19,9 @@ from magface.embedder import Embedder
 from magface.engines import EngineName
 from magface.errors import ImageError, NoFaceError
 from magface.models.card import Card, Threshold
-from magface.quality import calibration
+from magface.quality import calibration, verdict
+from magface.quality.verdict import Assessment, Limits
+from magface.threads import READERS, prefetch
 from magface.types import F32, U8, Face
 
 PathLike = str | os.PathLike[str]
@@ -28,6 +30,7 @@ PORTRAIT = 224
 _MARGIN = 1.6
 _AHEAD = 32
 _GROUP = 256
+_FRAMES = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +186,25 @@ class Recognizer:
         cosine = float(geometry.cosine(one.embedding, other.embedding))
         return Verification(one, other, tuple(faces_a), tuple(faces_b), cosine, threshold)
 
+    def assess(self, face: RecognizedFace, limits: Limits = verdict.DEFAULT) -> Assessment:
+        """Whether the picture of a face is good enough, and what is wrong with it.
+
+        Args:
+            face: of this recognizer.
+            limits: scores from which it is accepted and below which it is taken again.
+
+        Example:
+            >>> from skimage import data
+            >>> recognizer = Recognizer()
+            >>> [face] = recognizer.faces(data.astronaut())
+            >>> found = recognizer.assess(face)
+            >>> found.verdict.value, found.causes
+            ('accept', ())
+        """
+        return verdict.assess(
+            face.crop, face.embedding, self.card, self.embedder.embed, landmarks=face.face.landmarks, limits=limits
+        )
+
     def stream(self, paths: Iterable[PathLike]) -> Iterator[Photo]:
         """Read many photos: several are decoded and searched at a time, while the network embeds faces of earlier ones.
 
@@ -196,10 +218,28 @@ class Recognizer:
             _Draft(path, error=cuts) if isinstance(cuts, str) else _Draft(path, cuts)
             for path, cuts in images.read_ahead(paths, lambda path, image: self._cuts(image), ahead=_AHEAD)
         )
+        return self._embedded(drafts, _GROUP)
+
+    def frames(self, frames: Iterable[U8]) -> Iterator[tuple[RecognizedFace, ...]]:
+        """Faces of images in memory as they come, as those of a video: several are searched at a time.
+
+        As many images are in memory as there are threads.
+
+        Args:
+            frames: each `(H, W, 3)` uint8 RGB, upright.
+
+        Returns:
+            The faces of each image, from left to right, in order.
+        """
+        drafts = (_Draft(Path(), cuts) for cuts in prefetch(self._cuts, frames, workers=READERS, limit=READERS + 1))
+        return (photo.faces for photo in self._embedded(drafts, _FRAMES))
+
+    def _embedded(self, drafts: Iterator[_Draft], group: int) -> Iterator[Photo]:
+        """Photos of drafts in order, each as soon as all faces of so many are embedded."""
         for first in drafts:
             # Photos with few faces take long to fill a batch; those of a group wait for no later ones.
             pending: deque[_Draft] = deque()
-            for vector in self.embedder.stream(_crops(chain([first], islice(drafts, _GROUP - 1)), pending)):
+            for vector in self.embedder.stream(_crops(chain([first], islice(drafts, group - 1)), pending)):
                 while pending[0].complete:
                     yield pending.popleft().photo(self.card)
                 pending[0].vectors.append(vector)
@@ -268,15 +308,17 @@ def _choose(faces: Sequence[RecognizedFace], index: int | None, photo: PathLike 
     return faces[index]
 
 
-def portrait(image: U8, face: Face) -> U8:
+def portrait(image: U8, face: Face, *, margin: float = _MARGIN, longest: int = PORTRAIT) -> U8:
     """Square around a face with some of what surrounds it, kept inside the photo.
 
     Args:
         image: `(H, W, 3)` uint8 RGB.
         face: of that photo.
+        margin: side of the square over that of the face, >= 1.
+        longest: side of the picture in pixels, at most.
 
     Returns:
-        `(S, S, 3)` uint8, S <= 224, and smaller where the face is; never enlarged.
+        `(S, S, 3)` uint8, S <= `longest`, and smaller where the face is; never enlarged.
 
     Example:
         >>> face = Face(np.array([40, 40, 80, 90], np.float32), np.zeros((5, 2), np.float32), 0.9)
@@ -284,11 +326,11 @@ def portrait(image: U8, face: Face) -> U8:
         (80, 80, 3)
     """
     height, width = image.shape[:2]
-    side = int(np.clip(round(face.size * _MARGIN), 1, min(height, width)))
+    side = int(np.clip(round(face.size * margin), 1, min(height, width)))
     centre = (face.box[:2] + face.box[2:]) / 2
     left, top = (int(np.clip(round(c - side / 2), 0, n - side)) for c, n in zip(centre, (width, height), strict=True))
     square = image[top : top + side, left : left + side]
-    if side <= PORTRAIT:
+    if side <= longest:
         return square.copy()  # a view would keep the whole photo in memory
-    square = images.halved(square, 2 * PORTRAIT, 2 * PORTRAIT)
-    return np.asarray(cv2.resize(square, (PORTRAIT, PORTRAIT), interpolation=cv2.INTER_AREA), np.uint8)
+    square = images.halved(square, 2 * longest, 2 * longest)
+    return np.asarray(cv2.resize(square, (longest, longest), interpolation=cv2.INTER_AREA), np.uint8)

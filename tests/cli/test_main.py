@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import magface
-from magface.cli.main import COMMANDS, main
+from magface.cli.main import COMMANDS, INNER, main
 from magface.data import features
 
 EVIL = "<img src=x onerror=alert(1)> [red]x.png"
@@ -67,9 +67,9 @@ def test_version_and_help(magface_command):
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, *INNER])
 def test_help_has_an_example(magface_command, name):
-    code, out, _ = magface_command(name, "--help")
+    code, out, _ = magface_command(*name.split(), "--help")
     assert code == 0
     assert out.count(f"magface {name} ") > 1
     assert "\\b" not in out
@@ -252,7 +252,7 @@ def test_quality_is_sorted_in_all_formats(magface_command, photos):
     table = list(csv.DictReader(io.StringIO(magface_command("quality", photos, "--format", "csv")[1])))
     assert [float(row["score"]) for row in table] == scores
     lines = magface_command("quality", photos)[1].splitlines()
-    assert len(lines) == 6
+    assert len([line for line in lines if not line.startswith(" " * 7)]) == 6  # others say why
     assert any(line.endswith(EVIL) for line in lines)
 
 

@@ -13,7 +13,9 @@ from magface.cli import options
 from magface.errors import DataError
 
 if TYPE_CHECKING:
+    from magface.embedder import Embedder
     from magface.models.card import Card
+    from magface.quality.verdict import Assessment, Limits
     from magface.recognizer import Recognizer
     from magface.types import Embeddings
 
@@ -29,6 +31,7 @@ class Read:
         failures: `(path, reason)` of photos that could not be read.
         empty: photos in which no face was found.
         total: photos that were asked for.
+        assessments: one for each name, where they were asked for.
     """
 
     names: list[str]
@@ -37,6 +40,7 @@ class Read:
     failures: list[tuple[Path, str]]
     empty: list[Path]
     total: int
+    assessments: list[Assessment]
 
     def finish(self, *, done: bool = True) -> None:
         """Say on stderr what is missing, and exit as `fail` does."""
@@ -63,17 +67,22 @@ def find(photos: Sequence[Path]) -> list[Path]:
 
 
 def read(
-    paths: Sequence[Path], aligned: bool, model: Path | None, detector: Path | None, engine: options.EngineChoice
+    paths: Sequence[Path],
+    aligned: bool,
+    model: Path | None,
+    detector: Path | None,
+    engine: options.EngineChoice,
+    limits: Limits | None = None,
 ) -> Read:
-    """Find and embed the faces of photos, or embed crops, under a progress bar."""
+    """Find and embed the faces of photos, or embed crops, under a progress bar; with `limits`, also assess them."""
     return (
-        _read_crops(paths, model, engine)
+        _read_crops(paths, model, engine, limits)
         if aligned
-        else _read_photos(paths, options.recognizer(model, detector, engine))
+        else _read_photos(paths, options.recognizer(model, detector, engine), limits)
     )
 
 
-def _read_crops(paths: Sequence[Path], model: Path | None, engine: options.EngineChoice) -> Read:
+def _read_crops(paths: Sequence[Path], model: Path | None, engine: options.EngineChoice, limits: Limits | None) -> Read:
     from magface.embedder import Embedder
 
     embedder = Embedder(model, engine=engine.value)
@@ -81,16 +90,32 @@ def _read_crops(paths: Sequence[Path], model: Path | None, engine: options.Engin
         task = bar.add_task("Embedding", total=len(paths), note="")
         embeddings, failures = embedder.embed_files(paths, progress=lambda done: bar.advance(task, done))
     failed = {path for path, _ in failures}
-    names = [str(path) for path in paths if path not in failed]
-    return Read(names, embeddings, embedder.card, failures, [], len(paths))
+    read = [path for path in paths if path not in failed]
+    assessments = [] if limits is None else _assess_crops(read, embeddings, embedder, limits)
+    return Read([str(path) for path in read], embeddings, embedder.card, failures, [], len(paths), assessments)
 
 
-def _read_photos(paths: Sequence[Path], recognizer: Recognizer) -> Read:
+def _assess_crops(
+    paths: Sequence[Path], embeddings: Embeddings, embedder: Embedder, limits: Limits
+) -> list[Assessment]:
+    from magface import images
+    from magface.quality import verdict
+
+    with options.progress() as bar:
+        task = bar.add_task("Looking for causes", total=len(paths), note="")
+        found = []
+        for path, vector in zip(paths, embeddings.vectors, strict=True):
+            found.append(verdict.assess(images.read(path), vector, embedder.card, embedder.embed, limits=limits))
+            bar.advance(task)
+    return found
+
+
+def _read_photos(paths: Sequence[Path], recognizer: Recognizer, limits: Limits | None) -> Read:
     import numpy as np
 
     from magface.types import Embeddings
 
-    names, vectors, failures, empty = [], [], [], []
+    names, vectors, failures, empty, assessments = [], [], [], [], []
     with options.progress() as bar:
         task = bar.add_task("Reading photos", total=len(paths), note="")
         for photo in recognizer.stream(paths):
@@ -101,10 +126,12 @@ def _read_photos(paths: Sequence[Path], recognizer: Recognizer) -> Read:
             several = len(photo.faces) > 1
             names += [f"{photo.path}#{i}" if several else str(photo.path) for i in range(1, len(photo.faces) + 1)]
             vectors += [face.embedding for face in photo.faces]
+            if limits is not None:
+                assessments += [recognizer.assess(face, limits) for face in photo.faces]
             bar.update(task, advance=1, note=f"{len(names)} faces")
     rows = np.array(vectors, np.float32).reshape(-1, recognizer.card.embedding_size)
     embeddings = Embeddings(rows, recognizer.embedder.fingerprint)
-    return Read(names, embeddings, recognizer.card, failures, empty, len(paths))
+    return Read(names, embeddings, recognizer.card, failures, empty, len(paths), assessments)
 
 
 def fail(failures: Sequence[tuple[object, str]], total: int, *, done: bool = True) -> None:
