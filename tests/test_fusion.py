@@ -112,6 +112,7 @@ def test_raw_templates_keep_their_magnitude():
     vectors = np.array([[0, 20], [0, 30], [7, 0]], np.float32)
     found = fuse(vectors, [1, 1, 2], weighting="magface+")
     np.testing.assert_allclose(found.vectors, [[0, 25], [7, 0]])
+    np.testing.assert_allclose(found.magnitude, [25, 7])
 
 
 def test_without_media_each_image_is_its_own():

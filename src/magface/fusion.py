@@ -51,6 +51,15 @@ class Templates:
         return len(self.ids)
 
     @property
+    def magnitude(self) -> F32:
+        """`(T,)` float32, how far to trust each: the quality of a template in a pair, or in a gallery.
+
+        That of an image and of a template weighted by magnitude have one unit; those of the mean and of
+        `normalised_media` are 0 to 1.
+        """
+        return magnitude(self.vectors)
+
+    @property
     def empty(self) -> NDArray[np.bool_]:
         """`(T,)` bool, True for a template without an image that has a share."""
         return self.images == 0
@@ -109,6 +118,14 @@ def fuse(
         array([[4., 1.]], dtype=float32)
         >>> fuse(np.array([sharp, blurred], np.float32), [1, 1], weighting="mean").vectors
         array([[0.5, 0.5]], dtype=float32)
+
+        A gallery holds one template a person, each with the quality that its images give it:
+
+        >>> people = ["Ann", "Ann", "Bob"]
+        >>> names, person = np.unique(people, return_inverse=True)
+        >>> gallery = fuse(np.array([sharp, sharp, blurred], np.float32), person)
+        >>> dict(zip(names.tolist(), gallery.magnitude.tolist()))
+        {'Ann': 8.0, 'Bob': 2.0}
     """
     if weighting not in _RULES:
         raise DataError(f"there is no fusion {weighting!r}; choose one of {', '.join(WEIGHTINGS)}.")

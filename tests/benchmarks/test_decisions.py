@@ -1,6 +1,7 @@
 """Ways to decide, on embeddings whose quality says what must come out."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_rates_are_those_of_all_pairs_of_each_fold(made):
     assert found["pairs: cosine: FNMR@FMR=0.01"] == pytest.approx(1 - matched / genuine, abs=2e-3)
     assert (found.counts["genuine pairs"], found.counts["impostor pairs"]) == (genuine, impostor)
     assert found.counts["people"] == 60
-    assert found.counts["genuine pairs of templates"] > 0
+    assert found.counts["genuine pairs, templates"] > 0
 
 
 @pytest.fixture
@@ -100,6 +101,25 @@ def test_gain_is_measured_on_the_same_draws(folds):
         assert told.note.count("alpha") == decisions.FOLDS
 
 
+def test_probes_are_compared_with_templates_of_their_other_images(made):
+    vectors, labels = people()
+    embeddings = decisions.Embeddings(vectors)
+    fold = np.arange(60) % decisions.FOLDS
+    folds = decisions._gallery(embeddings, labels, fold, 0)
+    for k, found in enumerate(folds):
+        assert (found.pairs.people, found.same.sum()) == (60, 20 * 4)
+        np.testing.assert_array_equal(fold[np.unique(found.pairs.person)], k)
+        person = np.unique(found.pairs.person)[3]
+        rows = np.flatnonzero(labels == person)
+        own = (found.pairs.person[0] == person) & found.same
+        # of all ways to halve the images of a person, one gives these cosines with the sum of the other half
+        halves = [list(half) for half in combinations(rows, 4)]
+        expected = [
+            np.sort(cosine(vectors[half], vectors[[row for row in rows if row not in half]].sum(0))) for half in halves
+        ]
+        assert min(np.abs(each - np.sort(found.cosine[own])).max() for each in expected) < 1e-5
+
+
 def test_nothing_changes_where_no_constants_help(made, monkeypatch):
     monkeypatch.setattr(qmagface, "search", lambda *_: "no constants.")
     found = made(*people(loss=0.0))
@@ -128,7 +148,7 @@ def test_constants_come_from_pairs_of_the_other_folds(made, monkeypatch):
         assert count == sum(size * (size - 1) // 2 for size in sizes)
         allowed = lengths[fold[labels] != k]
         assert np.isin(quality, allowed).all()
-    assert len(seen) == 2 * decisions.FOLDS
+    assert len(seen) == 3 * decisions.FOLDS
 
 
 def test_bands_hold_the_rate_where_one_threshold_does_not(folds):

@@ -54,3 +54,19 @@ def test_scores_that_were_not_kept_at_first_are_found(monkeypatch):
         copies = np.where(pairs.same, weight[pairs.person[0]], weight[pairs.person[0]] * weight[pairs.person[1]])
         genuine, impostor = (np.repeat(scores[kind], copies[kind]) for kind in (pairs.same, ~pairs.same))
         assert drawn.tar(weight) == pytest.approx(tar_at_fmr(genuine, impostor, 0.05).tar)
+
+
+def test_probes_meet_every_entry_of_a_gallery():
+    rng = np.random.default_rng(0)
+    probes, gallery = rng.integers(0, 8, 30), np.array([0, 1, 2, 3, 4, 5, 5])
+    pairs = AllPairs.across(probes, gallery, 9)
+    assert len(pairs.same) == 30 * 7
+    np.testing.assert_array_equal(pairs.person, [probes[pairs.first], gallery[pairs.second]])
+    scores = rng.normal(pairs.same, 1)
+    drawn = Drawn(scores, pairs, 0.1)
+    for weight in list(draws(9))[:20]:
+        copies = np.where(pairs.same, weight[pairs.person[0]], weight[pairs.person[0]] * weight[pairs.person[1]])
+        genuine, impostor = (np.repeat(scores[kind], copies[kind]) for kind in (pairs.same, ~pairs.same))
+        assert pairs.impostors(weight) == len(impostor)
+        if len(genuine):
+            assert drawn.tar(weight) == pytest.approx(tar_at_fmr(genuine, impostor, 0.1).tar)

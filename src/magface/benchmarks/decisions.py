@@ -26,7 +26,6 @@ from magface.data.face_set import FaceSet
 from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.fusion import Weighting
-from magface.geometry import magnitude
 from magface.metrics.quality import pair_quality
 from magface.metrics.verification import threshold_at_fmr
 from magface.models.card import Comparison
@@ -64,7 +63,9 @@ def evaluate(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Compare ways to decide on all pairs of faces, and of templates of 2 to 5 faces, of a set of people.
+    """Compare ways to decide on all pairs of faces, of templates of 2 to 5 faces, and of probes and a gallery.
+
+    Half of the images of a person are probes, the other half is the template of the gallery.
 
     Args:
         embedder: the model.
@@ -77,8 +78,8 @@ def evaluate(
 
     Returns:
         For pairs of faces FNMR at FMR 1e-2, 1e-3 and 1e-4 of the `cosine`, of the `quality-aware` score with constants
-        that were searched, or found by the `line` of the paper, and `by band`; for pairs of templates that of the
-        cosine of the `mean` and of `magface+`, and of the latter quality-aware and by band. All with intervals over
+        that were searched, or found by the `line` of the paper, and `by band`; for templates and galleries that of
+        the cosine of the `mean` and of `magface+`, and of the latter quality-aware and by band. All with intervals over
         people, and differences to the first on the same draws; then the constants of each fold, the decisions that
         change, and the false match rate in each fifth of the quality with thresholds of other people.
 
@@ -101,17 +102,19 @@ def evaluate(
         "people": len(people),
         **_counts("", alone),
     }
-    try:
-        together = _templates(embeddings, number, fold, seed)
-        ways = {MEAN: _mean, FUSED: _cosine, f"{FUSED} {AWARE}": _aware, f"{FUSED} {BANDS}": _by_band}
-        measures += _measured("templates", together, ways)
-        counts |= _counts(" of templates", together)
-    except DataError as error:
-        measures.append(Measure("templates: FNMR", None, note=str(error)))
+    ways = {MEAN: _mean, FUSED: _cosine, f"{FUSED} {AWARE}": _aware, f"{FUSED} {BANDS}": _by_band}
+    for part, compared in (("templates", _templates), ("gallery", _gallery)):
+        try:
+            together = compared(embeddings, number, fold, seed)
+        except DataError as error:
+            measures.append(Measure(f"{part}: FNMR", None, note=str(error)))
+        else:
+            measures += _measured(part, together, ways)
+            counts |= _counts(f", {part}", together)
     protocol = (
         f"{FOLDS} folds of people; constants and bands are those of the other folds; "
         f"{blurred.text if share else 'images as they are'}; "
-        f"templates of 2 to 5 images; intervals of {REPEATS} draws of people"
+        f"templates of 2 to 5 images; probes are half of a person's images; intervals of {REPEATS} draws of people"
     )
     return Result("decisions", embedder.fingerprint, tuple(measures), counts, dict(kept.failures), protocol)
 
@@ -154,10 +157,10 @@ def _faces(embeddings: Embeddings, number: Index, fold: Index) -> list[_Fold]:
     found = []
     for k in range(FOLDS):
         rows = np.flatnonzero(fold[number] == k)
-        pairs = _paired(number[rows], len(fold))
-        vectors = embeddings.vectors[rows]
-        cosine = fused.compare(vectors, pairs.first, pairs.second)
-        found.append(_Fold(pairs, cosine, cosine, _quality(vectors, pairs)))
+        pairs = _enough(AllPairs.numbered(number[rows], len(fold)))
+        cosine = fused.compare(embeddings.vectors[rows], pairs.first, pairs.second)
+        a = embeddings.magnitude[rows]
+        found.append(_Fold(pairs, cosine, cosine, _lower(a[pairs.first], a[pairs.second])))
     return found
 
 
@@ -165,31 +168,57 @@ def _templates(embeddings: Embeddings, number: Index, fold: Index, seed: int) ->
     """Pairs of templates of the same people, fused without and with magnitudes."""
     dealt = deal(number, seed, TEMPLATES)
     vectors = embeddings.vectors[dealt.image]
-    plain, weighed = (fusion.fuse(vectors, dealt.template, weighting=way).vectors for way in (MEAN, FUSED))
+    plain, weighed = (fusion.fuse(vectors, dealt.template, weighting=way) for way in (MEAN, FUSED))
+    a = weighed.magnitude
     found = []
     for k in range(FOLDS):
         rows = np.flatnonzero(fold[dealt.person] == k)
-        pairs = _paired(dealt.person[rows], len(fold))
-        without, cosine = (fused.compare(each[rows], pairs.first, pairs.second) for each in (plain, weighed))
-        found.append(_Fold(pairs, without, cosine, _quality(weighed[rows], pairs)))
+        pairs = _enough(AllPairs.numbered(dealt.person[rows], len(fold)))
+        first, second = rows[pairs.first], rows[pairs.second]
+        without, cosine = (fused.scored(each, first, second) for each in (plain, weighed))
+        found.append(_Fold(pairs, without, cosine, _lower(a[first], a[second])))
     return found
 
 
-def _paired(number: Index, people: int) -> AllPairs:
-    pairs = AllPairs.numbered(number, people)
-    impostors = len(pairs.same) - int(pairs.same.sum())
-    if not pairs.same.any() or max(FMRS) * impostors < FALSE_MATCHES:
-        needed = math.ceil(FALSE_MATCHES / max(FMRS))
+def _gallery(embeddings: Embeddings, number: Index, fold: Index, seed: int) -> list[_Fold]:
+    """Probes of the same people with the templates of all in the fold."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(len(number))
+    rows = rows[np.argsort(number[rows], kind="stable")]
+    place = np.arange(len(rows)) - np.searchsorted(number[rows], number[rows])
+    probe = place < np.bincount(number)[number[rows]] // 2
+    enrolled = rows[~probe]
+    plain, weighed = (
+        fusion.fuse(embeddings.vectors[enrolled], number[enrolled], weighting=way) for way in (MEAN, FUSED)
+    )
+    found = []
+    for k in range(FOLDS):
+        probes, people = np.sort(rows[probe & (fold[number[rows]] == k)]), np.flatnonzero(fold == k)
+        pairs = _enough(AllPairs.across(number[probes], people, len(fold)))
+        first, second = probes[pairs.first], people[pairs.second]
+        without, cosine = (_searched(embeddings.vectors, each.vectors, first, second) for each in (plain, weighed))
+        quality = _lower(embeddings.magnitude[first], weighed.magnitude[second])
+        found.append(_Fold(pairs, without, cosine, quality))
+    return found
+
+
+def _searched(probes: F32, gallery: F32, first: Index, second: Index) -> F32:
+    return fused.compare(np.concatenate([probes, gallery]), first, second + len(probes))
+
+
+def _enough(pairs: AllPairs) -> AllPairs:
+    genuine, every = int(pairs.same.sum()), len(pairs.same)
+    needed = math.ceil(FALSE_MATCHES / max(FMRS))
+    if not genuine or every - genuine < needed:
         raise DataError(
             f"each of {FOLDS} folds of people needs two images or templates of one person and {needed:,} pairs of "
-            f"different people; one has {int(pairs.same.sum()):,} and {impostors:,}. Take more people."
+            f"different people; one has {genuine:,} and {every - genuine:,}. Take more people."
         )
     return pairs
 
 
-def _quality(vectors: F32, pairs: AllPairs) -> F32:
-    a = magnitude(vectors)
-    return pair_quality(a[pairs.first], a[pairs.second]).astype(np.float32)
+def _lower(a: F32, b: F32) -> F32:
+    return pair_quality(a, b).astype(np.float32)
 
 
 class _Others:

@@ -29,14 +29,15 @@ def draws(people: int) -> Iterator[Index]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllPairs:
-    """Every two faces or templates.
+    """Every two faces or templates, or every one with every one of another set.
 
     Attributes:
         first: `(N,)` rows.
-        second: `(N,)` rows, each above that of `first`.
+        second: `(N,)` rows, each above that of `first`; or those of the other set.
         person: `(N,)` numbers of the people of both, from 0.
         same: `(N,)` bool, True where they are one.
         templates: `(P,)` faces or templates of each person.
+        others: `(P,)` those of the other set, where there is one.
     """
 
     first: Index
@@ -44,6 +45,7 @@ class AllPairs:
     person: tuple[Index, Index]
     same: NDArray[np.bool_]
     templates: Index
+    others: Index | None = None
 
     @staticmethod
     def of(person: Index) -> AllPairs:
@@ -58,10 +60,26 @@ class AllPairs:
         sides = number[first], number[second]
         return AllPairs(first, second, sides, sides[0] == sides[1], np.bincount(number, minlength=people))
 
+    @staticmethod
+    def across(number: Index, other: Index, people: int) -> AllPairs:
+        """Every probe, `(T,)`, with every entry of a gallery, `(G,)`, of numbered people."""
+        first, second = (grid.ravel() for grid in np.indices((len(number), len(other))))
+        sides = number[first], other[second]
+        shown, enrolled = (np.bincount(each, minlength=people) for each in (number, other))
+        return AllPairs(first, second, sides, sides[0] == sides[1], shown, enrolled)
+
     @property
     def people(self) -> int:
         """People who are numbered."""
         return len(self.templates)
+
+    def impostors(self, weight: Index) -> float:
+        """Impostor pairs where person p counts `weight[p]` times, `(P,)`."""
+        shown = weight * self.templates
+        if self.others is None:
+            return float(shown.sum() ** 2 - (shown**2).sum()) / 2
+        enrolled = weight * self.others
+        return float(shown.sum() * enrolled.sum() - (shown * enrolled).sum())
 
 
 class Drawn:
@@ -92,8 +110,7 @@ class Drawn:
 
         A pair of a person counts as often as the person, a pair of two as often as there are copies of both.
         """
-        shown = weight * self._pairs.templates
-        allowed = self._fmr * (shown.sum() ** 2 - (shown**2).sum()) / 2
+        allowed = self._fmr * self._pairs.impostors(weight)
         while True:
             counts = weight[self._sides[0]] * weight[self._sides[1]]
             rejected = int(np.searchsorted(np.cumsum(counts), allowed, side="right"))

@@ -1,7 +1,8 @@
 """Thresholds by quality: the false match rate that one threshold holds on average, held in every band of quality.
 
-Pictures of low quality are not only harder to match. Blurred faces, or masked ones, also resemble each other, so at
-one threshold false matches gather where quality is low. Bands are of pairs, whose quality is that of the worse picture.
+How much different people resemble each other depends on the quality of their pictures, in either direction: blur takes
+away what tells faces apart, and clear pictures show likeness. So at one threshold false matches gather in some
+qualities. Bands are of pairs, whose quality is that of the worse picture.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Below the cosine `alpha / beta` a pair loses in proportion to its quality, so the threshold on the cosine rises with
 quality: `score >= t` says `cosine >= c - (c - t) / (1 + beta q)` with `c = alpha / beta`. It helps where genuine pairs
 lose more of their cosine with quality than impostor pairs do. Where they do not, no constants help, and `fit` says so.
+Where it helps, false matches move to pairs of low quality: the rate is held over all pairs, not in each quality, which
+is what `bands` is for.
 
 Source: Terhörst et al., "QMagFace: Simple and Accurate Quality-Aware Face Recognition", WACV 2023.
 """
@@ -331,7 +333,7 @@ def _searched(pairs: _Pairs, rates: Sequence[float]) -> Comparison | str:
             if missed < best:
                 best, chosen = missed, tried
     if chosen is None:
-        return "no constants lower the FNMR: low quality makes different people as much more alike as the same."
+        return "no constants lower the FNMR: quality tells nothing that the cosine does not."
     return chosen
 
 
