@@ -32,6 +32,13 @@ def tables():
     return script(ROOT / "benchmarks" / "tables.py")
 
 
+def test_every_figure_has_its_function_and_is_small():
+    make_figures = script(ROOT / "docs" / "make_figures.py")
+    files = {path.stem: path.stat().st_size for path in make_figures.FIGURES.iterdir()}
+    assert files.keys() == make_figures.MAKERS.keys()
+    assert max(files.values()) < 150_000
+
+
 def test_the_card_in_the_documents_is_that_of_the_model(make_card):
     found, _ = card.read(default.path())
     again = "run `python docs/make_card.py`"
@@ -60,7 +67,7 @@ def test_results_are_of_one_model_each_and_of_the_one_that_ships(tables):
 
 
 def test_the_readme_names_every_command():
-    assert sorted(re.findall(r"^\| `magface (\w+)", README, re.MULTILINE)) == sorted(COMMANDS)
+    assert sorted(re.findall(r"^\| `magface ([\w-]+)", README, re.MULTILINE)) == sorted(COMMANDS)
 
 
 def test_the_python_of_the_readme_runs(astronaut, tmp_path, monkeypatch, capsys):
