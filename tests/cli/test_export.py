@@ -68,6 +68,8 @@ def test_a_checkpoint_becomes_a_calibrated_model(trained, people, tmp_path, caps
     assert found.cluster_threshold == 0.123
     pairs = 48 * 47 // 2 - 12 * 6
     assert [(t.fmr, t.impostors) for t in found.thresholds] == [(1e-2, pairs), (1e-3, pairs)]
+    assert found.population == "48 faces of 12 people"
+    assert (found.reliability, found.bands, found.comparison) == ((), (), None)  # 72 pairs of one person are too few
 
     from magface.embedder import Embedder
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -96,6 +97,40 @@ def test_the_published_scale_is_that_of_one_model(tmp_path, kind, backbone, know
     found = import_._known(path, foreign.Weights(backbone, kind, {}, None))
     assert found.get("quality") == known
     assert found["licence"] == "unknown: see source"
+
+
+def test_the_published_scale_is_said_and_wins_over_a_measured_one(people, tmp_path, capsys):
+    torch.manual_seed(0)
+    network = backbones.build("iresnet50-magface")
+    state = {f"module.features.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "official.pth")
+    output = tmp_path / "m.onnx"
+    assert run(tmp_path / "official.pth", "-o", output, "--calibrate", people) == 0
+    assert "its scale is that of ISO/IEC 29794-5 for the official network" in capsys.readouterr().err
+    assert dataclasses.asdict(card.read(output)[0].quality) == {"a0": 23.0, "w": 2.6}
+
+
+def test_what_was_measured_belongs_to_measured_thresholds(checkpoint, tmp_path, monkeypatch):
+    from magface.cli import cards
+    from magface.models.card import Comparison, Quality, Threshold
+
+    measured = {
+        "magnitude_percentiles": tuple(map(float, range(101))),
+        "quality": Quality(5.0, 1.0),
+        "thresholds": (Threshold(1e-3, 0.4, 1000),),
+        "cluster_threshold": 0.4,
+        "comparison": Comparison(0.1, 0.2),
+        "population": "9 faces",
+    }
+    monkeypatch.setattr(cards, "_measured", lambda *_: measured)
+    known = import_._known(checkpoint[0], foreign.Weights("iresnet18-magface", "own", {}, None))
+    for more, comparison in (
+        ({}, measured["comparison"]),
+        ({"thresholds": [{"fmr": 0.1, "cosine": 0.3, "impostors": 9}]}, None),
+    ):
+        cards.write(tmp_path / "m.onnx", "iresnet18-magface", checkpoint[1], known | more, [])
+        found, _ = card.read(tmp_path / "m.onnx")
+        assert (found.comparison, found.population) == (comparison, "9 faces")
 
 
 def test_a_hostile_file_is_one_line(tmp_path, capsys):
