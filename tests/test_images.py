@@ -392,3 +392,10 @@ def test_halving_averages_and_stops_in_time():
     assert np.abs(once - blocks).max() <= 0.5
     assert images.halved(image, 24, 20) is image
     assert images.halved(image, 5, 5).shape == (8, 5, 3)
+
+
+def test_find_looks_for_other_endings_too(tmp_path):
+    for name in ("a.jpg", "b.MP4", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in images.find([tmp_path], extensions={".mp4", ".jpg"})] == ["a.jpg", "b.MP4"]
+    assert [path.name for path in images.find([tmp_path])] == ["a.jpg"]

@@ -10,7 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "magface"
 FLOORS = (
     {"_version", "types", "geometry", "registry", "io", "threads", "text", "errors"},
     {"losses", "heads", "backbones", "metrics"},
-    {"images", "align", "detect", "engines", "models", "data", "quality", "cluster", "fusion", "gallery"},
+    {"images", "align", "detect", "engines", "models", "data", "quality", "cluster", "fusion", "gallery"}
+    | {"video", "tracking"},
     {"embedder", "aligner", "recognizer", "benchmarks", "morphing", "fairness", "train"},
     {"report", "export", "quantize", "cli", "viz", "serve", "__main__"},
 )

@@ -10,6 +10,7 @@ from PIL import Image
 import magface
 from magface import align, geometry
 from magface.errors import ImageError, ModelError, NoFaceError
+from magface.recognizer import portrait
 from magface.types import Face
 
 
@@ -201,3 +202,35 @@ def test_of_several_faces_the_one_of_the_largest_area_is_compared(recognizer, al
     result = recognizer.verify(photo, album / "Andre_Agassi" / "Andre_Agassi_0002.jpg")
     assert result.match
     assert result.a.face.area > tallest.face.area
+
+
+def test_frames_give_the_faces_of_each_image_in_order(recognizer, two, astronaut):
+    images = [two, np.zeros((100, 100, 3), np.uint8), astronaut]
+    found = list(recognizer.frames(iter(images * 30)))
+    assert [len(faces) for faces in found] == [2, 0, 1] * 30
+    for faces, image in zip(found[:3], images, strict=True):
+        for face, wanted in zip(faces, recognizer.faces(image), strict=True):
+            np.testing.assert_array_equal(face.crop, wanted.crop)
+            np.testing.assert_allclose(face.embedding, wanted.embedding, atol=1e-4 * wanted.magnitude)
+
+
+def test_frames_take_only_a_few_images_ahead(recognizer):
+    taken = []
+
+    def images():
+        for _ in range(500):
+            taken.append(1)
+            yield np.zeros((40, 40, 3), np.uint8)
+
+    frames = recognizer.frames(images())
+    for done in range(1, 301):
+        assert next(frames) == ()
+        assert len(taken) - done < 100
+    frames.close()
+
+
+def test_a_portrait_may_be_wider_and_larger(two, recognizer):
+    face = recognizer.faces(two)[0].face
+    assert portrait(two, face).shape == (round(1.6 * face.size), round(1.6 * face.size), 3)
+    assert portrait(two, face, margin=2.2, longest=1000).shape[0] == round(2.2 * face.size)
+    assert portrait(two, face, margin=2.2, longest=50).shape == (50, 50, 3)

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,7 +125,7 @@ def halved(image: U8, width: int, height: int) -> U8:
     return image
 
 
-def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def find(paths: Iterable[str | os.PathLike[str]], *, extensions: Container[str] = EXTENSIONS) -> list[Path]:
     """Image files among files and folders, each once, sorted.
 
     A file that is named is taken whatever it is called. Folders are searched to the bottom, through links too, for
@@ -134,6 +134,7 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
     Args:
         paths: files and folders.
+        extensions: of names, in small letters.
 
     Raises:
         ImageError: a path does not exist, or a folder cannot be listed.
@@ -149,7 +150,7 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = _walk(path)
+            files = _walk(path, extensions)
         elif os.path.lexists(path):  # a broken link is the failure of one photo
             files = iter([path])
         else:
@@ -228,7 +229,7 @@ def _content(name: str) -> bytes:
         raise ImageError(f"cannot read {name} ({_reason(error)}); check the path.") from error
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, extensions: Container[str]) -> Iterator[Path]:
     seen = set(folder.resolve().parents)
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
         here = Path(place)
@@ -239,7 +240,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         outputs = {"crops"} if "faces.parquet" in files else set()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in outputs)
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+            if not name.startswith(".") and Path(name).suffix.lower() in extensions:
                 yield here / name
 
 

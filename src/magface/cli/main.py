@@ -26,6 +26,7 @@ COMMANDS = (
     "embed",
     "verify",
     "quality",
+    "best-shot",
     "train",
     "finetune",
     "evaluate",
@@ -64,7 +65,7 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in (*COMMANDS, *INNER):
             return None
-        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name.replace("-", "_")
         module = importlib.import_module(f"magface.cli.{name.replace(' ', '_')}")
         found = getattr(module, name.rpartition(" ")[2])
         one = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
