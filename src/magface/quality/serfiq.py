@@ -46,7 +46,7 @@ class SerFiq:
             may scale and shift each number of the embedding, and set its magnitude.
         passes: T, >= 2.
         dropped: share of the inputs of the last layer that is left out in a pass, from 0 to below 1; the 0.4 of the
-            networks that the paper used.
+            ArcFace networks that its official code runs.
         seed: of the choices.
         engine: see `engines.load`.
         threads: see `engines.load`.
