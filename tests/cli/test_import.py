@@ -99,6 +99,32 @@ def test_the_published_scale_is_that_of_one_model(tmp_path, kind, backbone, know
     assert found["licence"] == "unknown: see source"
 
 
+def test_the_published_constants_are_those_of_official_networks_without_measured_ones(checkpoint, people, tmp_path):
+    from magface.quality.qmagface import PUBLISHED
+
+    for depth in (18, 50, 100):
+        name = f"iresnet{depth}-magface"
+        found = import_._published(foreign.Weights(name, foreign.DATA_PARALLEL, {}, None))
+        assert found == {"comparison": PUBLISHED[name]}
+    for name, kind in (
+        ("iresnet34-magface", foreign.DATA_PARALLEL),
+        ("iresnet50-magface", "MagFace (DistributedDataParallel)"),
+        ("iresnet50-arcface", "arcface_torch"),
+    ):
+        assert import_._published(foreign.Weights(name, kind, {}, None)) == {}
+
+    output, again, described = tmp_path / "m.onnx", tmp_path / "again.onnx", tmp_path / "card.json"
+    assert run(checkpoint[0], "-o", output, "--calibrate", people) == 0
+    measured, _ = card.read(output)
+    whole = json.loads(measured.to_json())
+    for given, expected in (({}, PUBLISHED["iresnet18-magface"]), ({"comparison": {"alpha": 0.1, "beta": 0.2}}, None)):
+        fields = {name: value for name, value in whole.items() if name not in ("comparison", "sha256")}
+        described.write_text(json.dumps(fields | given))
+        assert run(checkpoint[0], "-o", again, "--card", described) == 0
+        found = card.read(again)[0].comparison
+        assert found == (expected or card.Comparison(0.1, 0.2))
+
+
 def test_the_published_scale_is_said_and_wins_over_a_measured_one(people, tmp_path, capsys):
     torch.manual_seed(0)
     network = backbones.build("iresnet50-magface")

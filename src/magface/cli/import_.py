@@ -51,7 +51,8 @@ def import_(
     It is recognised by the names of its tensors, and nothing in it is executed. Depth, normalisation and what is done
     to the pixels follow from whose network it is, and go into the file. Magnitudes and cosines of a network mean
     nothing without a scale: percentiles, quality scale and thresholds are measured on the people of --calibrate, where
-    the JSON file of --card does not give them.
+    the JSON file of --card does not give them. Without --calibrate the official networks of MagFace get the constants
+    that QMagFace published for its quality-aware score.
 
     \b
     Examples:
@@ -64,6 +65,8 @@ def import_(
     weights = foreign.read(checkpoint, None if origin is None else origin.value)
     known = _known(checkpoint, weights) | ({} if card is None else cards.described(card))
     people = cards.people(known, calibrate, table)
+    if people is None:  # constants that were measured have proved themselves on people; the published ones have not
+        known = _published(weights) | known
     network = weights.network()
     cards.write(output, weights.backbone, network, known, people, half=half)
     classes = 0 if weights.centres is None else len(weights.centres)
@@ -78,6 +81,15 @@ def import_(
                 "its scale is that of ISO/IEC 29794-5 for the official network; --card with quality sets another."
             )
         typer.echo(output)
+
+
+def _published(weights: Weights) -> dict[str, Any]:
+    """The constants of the quality-aware score that its authors found for the official networks."""
+    from magface.models.foreign import DATA_PARALLEL
+    from magface.quality.qmagface import PUBLISHED
+
+    official = weights.kind == DATA_PARALLEL and weights.backbone in PUBLISHED
+    return {"comparison": PUBLISHED[weights.backbone]} if official else {}
 
 
 def _known(checkpoint: Path, weights: Weights) -> dict[str, Any]:
