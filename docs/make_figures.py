@@ -1,13 +1,17 @@
-"""Draw the figures of the documentation that need no data: one function a figure, written to docs/figures.
+"""Draw the figures of the documentation: one function a figure, written to docs/figures.
+
+They need no data but the results in docs/results.
 
 Example: python docs/make_figures.py gradient-scale
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +22,14 @@ from PIL import Image
 from torch import Tensor
 
 from magface import losses
+from magface.benchmarks.result import Discard
 from magface.heads.gradient_scale import Slopes, optimum, slopes
 from magface.io import atomic_path
 from magface.losses.magface import MagFace
-from magface.viz import gradients, style
+from magface.viz import discard, gradients, style
 
 FIGURES = Path(__file__).parent / "figures"
+RESULTS = Path(__file__).parent / "results"
 
 PEOPLE = 85_742
 """Of MS1MV2, on which the published models train."""
@@ -76,7 +82,20 @@ def magnitude_slope() -> Figure:
     return gradients.magnitude_slope(found.cosine, found.magnitude, pushed, found.optimum)
 
 
-MAKERS: dict[str, Callable[[], Figure]] = {"gradient-scale": gradient_scale, "magnitude-slope": magnitude_slope}
+def error_versus_discard(name: str, title: str) -> Figure:
+    """How fast the errors vanish when the pairs that a quality puts lowest are left out."""
+    found = json.loads((RESULTS / f"rivals-{name}.magface-sface.json").read_text(encoding="utf-8"))["discards"]
+    [curves] = discard.grouped({each: Discard(**curve) for each, curve in found.items()}).values()
+    return discard.edc(curves, title)
+
+
+MAKERS: dict[str, Callable[[], Figure]] = {
+    "gradient-scale": gradient_scale,
+    "magnitude-slope": magnitude_slope,
+    "edc-lfw": partial(error_versus_discard, "lfw", "LFW"),
+    "edc-rof_dev": partial(error_versus_discard, "rof_dev", "ROF: sunglasses and masks"),
+    "edc-degraded": partial(error_versus_discard, "degraded", "LFW, half of the images degraded"),
+}
 
 
 def main(names: list[str]) -> None:

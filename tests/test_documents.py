@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from magface.benchmarks.methods import NAMES
 from magface.cli.main import COMMANDS
 from magface.models import card, default
 
@@ -51,9 +52,29 @@ def test_the_tables_are_those_of_the_results(tables):
     assert tables.BLOCK.search(page)[0] == tables.block(), "run `python benchmarks/tables.py`"
 
 
+def test_the_tables_of_quality_are_those_of_the_results(tables):
+    page = tables.QUALITY.read_text(encoding="utf-8")
+    found = {each["block"]: each["text"] for each in tables.NAMED.finditer(page)}
+    assert found == tables.blocks(), "run `python benchmarks/tables.py`"
+
+
+def test_the_table_of_rivals_has_every_quality_and_marks_the_best(tables):
+    results = {name: tables.values(tables.results()[name]["magface-sface"]) for name in tables.RIVALS}
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in tables.blocks()["rivals"].splitlines()[2:]}
+    for number, measures in enumerate(results.values()):
+        areas = {name.partition(": ")[0]: each["value"] for name, each in measures.items() if ": pAUC 30 %" in name}
+        at_start = {name for name in measures if name.endswith(f": pAUC 30 % at {tables.START}")}
+        assert {name.partition(": ")[0] for name in at_start} == set(NAMES) | {"sface", "crfiqa-sface"}
+        assert set(areas) <= set(rows)
+        best = min(at_start, key=lambda name: measures[name]["value"])
+        cell = rows[best.partition(": ")[0]].split(" | ")[1 + 2 * number]
+        assert cell == f"**{100 * measures[best]['value']:.3f}**"
+
+
 def test_every_measured_number_is_in_the_tables(tables):
     page = tables.PAGE.read_text(encoding="utf-8")
-    measures = [each for models in tables.results().values() for found in models.values() for each in found["measures"]]
+    sets = [tables.results()[name] for name in tables.SETS]
+    measures = [each for models in sets for found in models.values() for each in found["measures"]]
     assert measures
     for each in (each for each in measures if each["value"] is not None):
         assert re.search(rf"^\| {re.escape(each['name'])} \|.* {each['value']:.4f}[ |]", page, re.MULTILINE)

@@ -10,6 +10,7 @@ import pytest
 from magface.benchmarks import edc
 from magface.benchmarks.methods import Image
 from magface.data import formats
+from magface.data.degraded import degraded
 from magface.errors import DataError
 from magface.geometry import cosine
 from magface.models import default
@@ -190,3 +191,18 @@ def test_on_real_faces_the_magnitude_discards_what_goes_wrong(embedder, rof, tmp
     )
     own, rival = (found[f"{name}: r 30 % at FNMR 0.1"] for name in ("magnitude", "brightness"))
     assert own < rival - 0.1
+
+
+def test_degrading_half_of_the_images_is_as_measuring_a_degraded_folder(embedder, album_of_crops, tmp_path, cache):
+    import cv2
+
+    faces = degraded(formats.read(album_of_crops), seed=5)
+    assert 0 < faces.suspect.sum() < len(faces)
+    for row, name in enumerate(faces.names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), faces.read(row)[..., ::-1])
+    options = {"methods": ("magnitude", "contrast"), "fmr": (0.5,), "cache": cache}
+    found = edc.evaluate(embedder, album_of_crops, degrade=5, **options)
+    assert found.measures == edc.evaluate(embedder, tmp_path, **options).measures
+    assert found.protocol.startswith("half of the images degraded with seed 5; ")
+    assert found.measures != edc.evaluate(embedder, album_of_crops, **options).measures

@@ -183,3 +183,28 @@ def test_ready_embeddings_take_no_options_about_images(capsys, tmp_path, option)
     code, _, err = run(capsys, "ijbc", tmp_path, "--features", "f.npy", *option)
     assert code == 2
     assert f"{option[0]} is about images" in err
+
+
+def test_identifiability_of_the_images_of_a_table_with_montages(capsys, rof, tmp_path):
+    several = [sorted(person.iterdir()) for person in sorted(rof.iterdir()) if len(list(person.iterdir())) >= 6]
+    names = [f"{image.parent.name}/{image.name}" for images in several[:20] for image in images[:6]]
+    table = tmp_path / "some.tsv"
+    table.write_text("path\n" + "".join(f"{name}\n" for name in names))
+    out = tmp_path / "found"
+    options = ("--table", table, "--lowest", "0.5", "--cache", tmp_path / "cache", "-o", out, "--format", "json")
+    code, printed, _ = run(capsys, "identifiability", rof, *options)
+    result = json.loads((out / "result.json").read_text())
+    assert code == 0
+    assert json.loads(printed) == result
+    assert result["counts"]["images"] == len(names)
+    assert result["counts"]["images of lowest magnitude"] == len(names) // 2
+    shown = [sample["image"] for samples in result["samples"].values() for sample in samples]
+    assert set(shown) <= set(names)
+    pictures = {path.stem for path in out.glob("*.png")}
+    assert pictures == {group.replace(" ", "-") for group in result["samples"]} >= {"informative"}
+
+
+def test_identifiability_needs_people(capsys, people):
+    code, _, err = run(capsys, "identifiability", people)
+    assert code == 2
+    assert "at least 20 people with 4 images each" in err

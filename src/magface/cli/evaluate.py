@@ -119,7 +119,7 @@ class _Bench:
             return module.evaluate_features(given.pop("features"), data, **self.always, **given)
         if "methods" in given:
             given["methods"] = _methods(given["methods"])
-        faces = formats.read(data) if self.opened else None
+        faces = formats.read(data, given.pop("table", None)) if self.opened else None
         if "images" in self.takes:
             given["align"] = aligner(given.pop("images", None), given.pop("face", "largest"), faces)
         return module.evaluate(embedder, data if faces is None else faces, **self.always, **given)
@@ -139,7 +139,12 @@ _BENCHES = {
     "tinyface": _Bench("tinyface", _ALIGNED),
     "templates": _Bench("templates", frozenset({"share", "seed", "cache"}), opened=True),
     "decisions": _Bench("decisions", _ALIGNED | {"share", "seed"}, opened=True),
-    "edc": _Bench("edc", _DISCARD | {"pairs", "interval", "seed", "cache"}),
+    "edc": _Bench("edc", _DISCARD | {"pairs", "interval", "degrade", "seed", "cache"}),
+    "identifiability": _Bench(
+        "identifiability",
+        frozenset({"lowest", "table", "degrade", "methods", "beside", "seed", "cache"}),
+        opened=True,
+    ),
     "degradation": _Bench("degradation", frozenset({"seed"})),
     "toy": _Bench("toy", frozenset()),
 }
@@ -202,10 +207,23 @@ def evaluate(
         str | None, typer.Option(help="edc: how two qualities become that of a pair: min (if not given), mean, ...")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="edc: qualities to judge on the same pairs, with commas between, or all.")
+        str | None,
+        typer.Option(help="edc, identifiability: qualities to judge, with commas between, or all."),
     ] = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(help="edc: another model whose magnitude is judged on the same pairs.")
+        list[Path] | None,
+        typer.Option(help="edc, identifiability: another model whose magnitude is judged, too."),
+    ] = None,
+    degrade: Annotated[
+        int | None,
+        typer.Option(min=0, help="edc, identifiability: degrade half of the images first, as this seed says."),
+    ] = None,
+    lowest: Annotated[
+        float | None, typer.Option(help="identifiability: share of images of low magnitude; 0.1 if not given.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="identifiability: table of images as of data audit; only those in it count."),
     ] = None,
     share: Annotated[
         float | None,
@@ -234,6 +252,9 @@ def evaluate(
                      than the cosine? on pairs of faces and of templates
       edc            error versus discard, on --pairs or on pairs that a seed draws;
                      of the magnitude or of other --methods beside it
+      identifiability
+                     of images of low magnitude, which are hard and which tell
+                     nothing, and which --methods see it; montages with -o
       degradation    does the magnitude fall while good faces are degraded?
       toy            order of quality against an official feature list
 
@@ -265,6 +286,9 @@ def evaluate(
         "rule": rule,
         "methods": methods,
         "beside": beside or None,
+        "degrade": degrade,
+        "lowest": lowest,
+        "table": table,
         "share": share,
         "seed": seed,
         "cache": cache,
@@ -288,6 +312,8 @@ def evaluate(
     whole = {**result.as_dict(), "command": shlex.join(["magface", *context.obj]), "model_card": model_card}
     if out is not None:
         _write(out, name, result, whole, plots)
+        if result.samples and plots:
+            _montages(out, result, place, table, degrade)
     _print(name, result, whole, form)
     if result.failures:
         raise typer.Exit(1)
@@ -373,6 +399,21 @@ def _write(out: Path, model: str, result: Result, whole: dict[str, Any], plots: 
         title = f"{result.benchmark}: {model}"
         for name, some in discard.grouped(result.discards).items():
             style.save(discard.edc(some, title), out / name)
+
+
+def _montages(out: Path, result: Result, data: Path, table: Path | None, degrade: int | None) -> None:
+    """Pictures of the samples of each group; of a person's faces, so they belong on the user's disk alone."""
+    from magface.data import formats
+    from magface.data.degraded import degraded
+    from magface.viz import montage, style
+
+    faces = formats.read(data, table)
+    faces = faces if degrade is None else degraded(faces, degrade)
+    row = {name: number for number, name in enumerate(faces.names)}
+    for group, samples in result.samples.items():
+        images = [faces.image(row[sample.image]) for sample in samples]
+        figure = montage.montage(images, [sample.caption for sample in samples], f"{result.benchmark}: {group}")
+        style.save(figure, out / group.replace(" ", "-"))
 
 
 def _plots() -> bool:
