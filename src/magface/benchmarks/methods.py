@@ -57,8 +57,8 @@ class Magnitude:
 
     def __call__(self, crops: Iterable[U8]) -> F32:
         """See `Method`."""
-        vectors = np.array(list(self.embedder.stream(crops)), np.float32)
-        return Embeddings(vectors.reshape(-1, self.embedder.card.embedding_size)).magnitude
+        vectors = list(self.embedder.stream(crops))
+        return Embeddings(np.stack(vectors)).magnitude if vectors else np.zeros(0, np.float32)
 
 
 class Image:
