@@ -336,8 +336,8 @@ def decisions(model: str, found: Mapping[str, Any]) -> str:
                 row, shown = f"{part}: FNMR of {first}", rated
             elif name.endswith(f" minus {first}{end}"):
                 row, shown = f"{part}: {name.removeprefix(f'{part}: ').removesuffix(f' minus {first}{end}')}", changed
-            elif name.endswith(gather):
-                row, shown = f"{name.removesuffix(gather)}, FMR of the worst fifth", rated
+            elif name.endswith(gather) and part == "pairs":
+                row, shown = f"{name.removesuffix(gather)}, highest FMR of a fifth of quality", rated
             else:
                 continue
             rows.append(f"| {row} | {' | '.join(shown(some.get(name)) for some in measures.values())} |")
@@ -356,9 +356,9 @@ def changed(measure: Mapping[str, Any] | None) -> str:
 
 def percent(measure: Mapping[str, Any], form: str) -> str:
     """A number times 100, with its interval."""
-    low, high = measure["interval"] or (None, None)
-    ends = "" if low is None else f" ({form.format(100 * low)} to {form.format(100 * high)})"
-    return f"{form.format(100 * measure['value'])}{ends}".replace("+0.00", "0").replace("-0.00", "0")
+    value, *ends = (form.format(100 * each) for each in (measure["value"], *(measure["interval"] or ())))
+    text = f"{value} ({' to '.join(ends)})" if ends else value
+    return text.replace("+0.00", "0").replace("-0.00", "0")
 
 
 def counted(measure: Mapping[str, Any] | None) -> str:
