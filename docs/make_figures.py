@@ -1,6 +1,6 @@
 """Draw the figures of the documentation: one function a figure, written to docs/figures.
 
-They need no data but the results in docs/results.
+They need no data but the results in docs/results and the portrait that scikit-image carries.
 
 Example: python docs/make_figures.py gradient-scale
 """
@@ -16,17 +16,22 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from magface import losses
+from magface.aligner import Photos
+from magface.benchmarks.degradation import KINDS
 from magface.benchmarks.result import Discard
+from magface.embedder import Embedder
 from magface.heads.gradient_scale import Slopes, optimum, slopes
 from magface.io import atomic_path
 from magface.losses.magface import MagFace
-from magface.viz import discard, gradients, style
+from magface.quality import calibration
+from magface.viz import degradation, discard, gradients, style
 
 FIGURES = Path(__file__).parent / "figures"
 RESULTS = Path(__file__).parent / "results"
@@ -35,6 +40,10 @@ PEOPLE = 85_742
 """Of MS1MV2, on which the published models train."""
 STRANGERS = 64 / (2 * 512)
 """Cosine to the others that counts as much as directions at random in 512 dimensions, at s = 64."""
+SHOWN = ("blur", "down-sampling", "JPEG", "darkness", "rotation", "hidden mouth")
+"""Kinds of damage on the strip."""
+DPI = {"strip": 74}
+"""Faces take more bytes than lines."""
 MIDDLE, DEVIATION = 60.0, 0.333 * 50
 """Statistics with which AdaFace's margin runs over the same magnitudes as MagFace's, 10 to 110."""
 
@@ -89,9 +98,22 @@ def error_versus_discard(name: str, title: str) -> Figure:
     return discard.edc(curves, title)
 
 
+def strip() -> Figure:
+    """The public-domain portrait of Eileen Collins (NASA), worse and worse, with its score."""
+    from skimage import data
+
+    embedder, strengths = Embedder(threads=1), np.linspace(0, 1, 7)
+    crop = Photos()("astronaut", data.astronaut())
+    faces = [[KINDS[kind](crop, each, np.random.default_rng(0)) for each in strengths] for kind in SHOWN]
+    images = np.array(faces, np.uint8)
+    scores = calibration.score(embedder.embed(images.reshape(-1, *crop.shape)).magnitude, embedder.card)
+    return degradation.strip(images, scores.reshape(images.shape[:2]), SHOWN, strengths.tolist())
+
+
 MAKERS: dict[str, Callable[[], Figure]] = {
     "gradient-scale": gradient_scale,
     "magnitude-slope": magnitude_slope,
+    "strip": strip,
     "edc-lfw": partial(error_versus_discard, "lfw", "LFW"),
     "edc-rof_dev": partial(error_versus_discard, "rof_dev", "ROF: sunglasses and masks"),
     "edc-degraded": partial(error_versus_discard, "degraded", "LFW, half of the images degraded"),
@@ -104,7 +126,7 @@ def main(names: list[str]) -> None:
     for name in names or MAKERS:
         drawn = BytesIO()
         with style.look():
-            MAKERS[name]().savefig(drawn, format="png", dpi=110)
+            MAKERS[name]().savefig(drawn, format="png", dpi=DPI.get(name, 110))
         with Image.open(drawn) as whole, atomic_path(FIGURES / f"{name}.png") as temporary:
             few = whole.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # half of the bytes
             few.save(temporary, format="png", optimize=True)

@@ -57,7 +57,7 @@ def test_missing_images_are_said(capsys, people, tmp_path):
 def test_degradation(capsys, people):
     code, out, _ = run(capsys, "degradation", people, "--format", "json")
     assert code == 0
-    assert json.loads(out)["counts"]["steps"] == 2 * 25
+    assert json.loads(out)["counts"]["steps"] == 2 * 17 * 10
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,11 @@ def resampled(
     if any(len(row.order) != len(whose) for row in rows):
         raise DataError("each value needs a person.")
     people, rng = int(whose.max(initial=-1)) + 1, np.random.default_rng(seed)
-    drawn = [np.bincount(rng.integers(people, size=people), minlength=people)[whose] for _ in range(repeats)]
-    return np.array([[row.share(weight.astype(np.float64)) for weight in drawn] for row in rows])
+    found = np.empty((len(rows), repeats))
+    for repeat in range(repeats):
+        weight = np.bincount(rng.integers(people, size=people), minlength=people)[whose].astype(np.float64)
+        found[:, repeat] = [row.share(weight) for row in rows]
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
