@@ -84,6 +84,10 @@ def test_bands_are_areas_in_steps():
         inside = (points[:, 0] >= share - 1e-9) & (points[:, 0] <= share + 0.2 + 1e-9)
         assert {low, high} <= set(points[inside, 1].tolist())
     assert figure.axes[0].get_ylim()[1] > 0.5
+    banded = curve(FALLING.error, band=ends)
+    for count in (3, 4):  # more could not be told apart
+        figure = edc({str(number): banded for number in range(count)})
+        assert len(figure.axes[0].collections) == (count if count == 3 else 0)
 
 
 def test_false_matches_have_their_own_axis():

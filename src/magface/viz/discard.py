@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ IDEAL = "ideal"
 LIMIT = 0.2
 """Share discarded up to which the legend gives the mean error."""
 
+_BANDS = 3
+"""Curves whose bands can be told apart."""
+
 _SHOWN = 0.5
 _RATES = {"FNMR": "False non-match rate (%)", "FMR": "False match rate (%)"}
 _PAIRS = {"FNMR": "genuine pairs", "FMR": "impostor pairs"}
@@ -36,10 +40,10 @@ _PAIRS = {"FNMR": "genuine pairs", "FMR": "impostor pairs"}
 def edc(curves: Mapping[str, Discard], title: str = "", size: Size = PAGE) -> Figure:
     """Error versus discard up to half of the comparisons; the sooner a curve falls, the better its quality.
 
-    Curves are drawn in steps, with their bands where they have some. The legend gives the mean error up to 20 %
-    discarded, absolute and in percent of the error at the start, where a random order stays: the dotted line. Curves
-    whose name begins with `ideal` are dashed in grey. What fixed the threshold, and how many comparisons are behind a
-    curve, stands over the legend, or at each curve where that differs.
+    Curves are drawn in steps, with their bands where no more than three have one. The legend gives the mean error up to
+    20 % discarded, absolute and in percent of the error at the start, where a random order stays: the dotted line.
+    Curves whose name begins with `ideal` are dashed in grey. What fixed the threshold, and how many comparisons are
+    behind a curve, stands over the legend, or at each curve where that differs.
 
     Args:
         curves: name to curve, all of one kind of error; up to 35 can be told apart.
@@ -64,6 +68,8 @@ def edc(curves: Mapping[str, Discard], title: str = "", size: Size = PAGE) -> Fi
     about = [_about(curve) for curve in curves.values()]
     alike = len(set(about)) == 1
     qualities = [name for name in curves if not _is_ideal(name)]
+    if sum(bool(curve.band) for curve in curves.values()) > _BANDS:
+        curves = {name: replace(curve, band=()) for name, curve in curves.items()}
     with style.look():
         figure, on = style.axes(size, title)
         entries: list[tuple[Artist, str]] = []
