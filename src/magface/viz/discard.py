@@ -141,7 +141,7 @@ def _draw(on: Axes, curve: Discard, look: dict[str, Any]) -> Artist:
 
 def _area(curve: Discard) -> str:
     area = pauc(Curve(np.array(curve.discarded), np.array(curve.error)), LIMIT)
-    relative = f" ({100 * area / curve.error[0]:.0f} % of random)" if curve.error[0] else ""
+    relative = f" ({100 * area / curve.error[0]:.3g} % of random)" if curve.error[0] else ""
     return f"pAUC to {100 * LIMIT:g} %: {area:.3g}{relative}"
 
 
