@@ -97,7 +97,8 @@ def test_the_python_of_the_readme_runs(astronaut, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     [code] = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
-    _, verified, embedding = capsys.readouterr().out.splitlines()
+    _, causes, verified, embedding = capsys.readouterr().out.splitlines()
+    assert causes == "[]"
     assert verified.startswith("True cosine 1.000")
     assert embedding.startswith("(128,)")
 

@@ -1,6 +1,8 @@
 """Frames with their times, upright; hostile files end in a sentence, or where they are damaged."""
 
 import itertools
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -221,6 +223,28 @@ def test_a_folder_a_pipe_and_nothing_are_a_sentence(tmp_path):
         is_video(tmp_path)
     with pytest.raises(ImageError, match="No such file"):
         Video(tmp_path / "none.mp4")
+
+
+def test_a_name_that_is_not_unicode_is_a_sentence(clip, tmp_path):
+    path = tmp_path / os.fsdecode(b"od\xffd.mp4")
+    try:
+        path.write_bytes(clip.read_bytes())
+    except OSError:
+        pytest.skip("needs a file system that takes any name")
+    with pytest.raises(ImageError, match="rename it"):
+        Video(path)
+
+
+@pytest.mark.parametrize("name", ["a%03d.mp4", "a%03d.jpg", "two\nlines.mp4", "concat:a.mp4", "höß 🙂.mp4"])
+def test_a_name_is_that_of_one_file(clip, tmp_path, monkeypatch, name):
+    (tmp_path / "a001.jpg").write_bytes(b"\xff\xd8\xff another")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, name)
+    if name == "a%03d.jpg":  # of many pictures
+        with pytest.raises(ImageError, match="rename it"):
+            Video(name)
+    else:
+        assert len(list(Video(name).every(1))) == COUNT
 
 
 def test_an_incomplete_video_gives_what_it_has_and_says_so(tmp_path):

@@ -78,6 +78,8 @@ class Video:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.early = ""
+        self._name = str(self.path.absolute())  # a path that cannot be taken for an address
+        self._check_name()
         if not is_video(self.path):
             raise ImageError(f"{self.path} is not a video that can be read; save it as MP4.")
         self._bytes = self.path.stat().st_size
@@ -134,13 +136,19 @@ class Video:
         if last == math.inf and index + 1 < _WHOLE * self.count and seconds < _WHOLE * self.seconds:
             self.early = f"{self.path} ends after {seconds:.1f} of {self.seconds:.1f} seconds; copy it again."
 
+    def _check_name(self) -> None:
+        """Refuse names that crash the decoder, or that it takes for a pattern of the names of many pictures."""
+        unicode = not any("\ud800" <= letter <= "\udfff" for letter in self._name)
+        if not unicode or ("%" in self._name and self.path.suffix.lower() not in EXTENSIONS):
+            raise ImageError(f"{self.path} has a name that the video decoder cannot open; rename it, as in clip.mp4.")
+
     def _opened(self) -> cv2.VideoCapture:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is in our own sentence
         with _opening:
             level = logging.getLogLevel()
             logging.setLogLevel(logging.LOG_LEVEL_SILENT)
             try:
-                capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+                capture = cv2.VideoCapture(self._name, cv2.CAP_FFMPEG)
             finally:
                 logging.setLogLevel(level)
         if not capture.isOpened():

@@ -180,6 +180,6 @@ def _gate(rows: Sequence[Row], min_score: float, empty: int) -> None:
     low = [f"{row['photo']} ({row['score']:.1f})" for row in rows if row["score"] < min_score]
     if low:
         more = ", ..." if len(low) > _NAMED else ""
-        options.say(f"{len(low)} of {len(rows)} faces score below {min_score:g}: {', '.join(low[-_NAMED:])}{more}")
+        options.say(f"{len(low)} of {len(rows)} faces score below {min_score:g}: {', '.join(low[::-1][:_NAMED])}{more}")
     if low or empty:
         raise typer.Exit(1)
