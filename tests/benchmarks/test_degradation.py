@@ -13,6 +13,7 @@ from magface.benchmarks.degradation import KINDS, judged
 from magface.data import image_folder
 from magface.data.face_set import FaceSet
 from magface.errors import DataError
+from magface.quality.measures import brightness
 
 PER_FACE = 1 + 3 * len(KINDS)
 
@@ -33,15 +34,6 @@ def plain():
     return Plain()
 
 
-class Brightness:
-    """A method that can be told from the images alone."""
-
-    name = "brightness"
-
-    def __call__(self, crops):
-        return np.array([crop.mean() for crop in crops], np.float32)
-
-
 def values(measures):
     return {measure.name: measure.value for measure in measures}
 
@@ -58,7 +50,7 @@ def test_every_step_is_counted(plain, album_of_crops):
 
 
 def test_scores_are_those_of_the_damaged_face(plain, album_of_crops):
-    found = degradation.study(plain, album_of_crops, faces=3, steps=3, methods=[Brightness()])
+    found = degradation.study(plain, album_of_crops, faces=3, steps=3, methods=["brightness"])
     assert list(found.scores) == ["magnitude", "brightness"]
     assert found.scores["brightness"].shape == (3, len(KINDS), 4)
     np.testing.assert_allclose(found.strengths, [0, 1 / 3, 2 / 3, 1])
@@ -69,7 +61,9 @@ def test_scores_are_those_of_the_damaged_face(plain, album_of_crops):
         for kind, degrade in enumerate(KINDS.values()):
             state = np.random.default_rng([0, index])
             expected = [crop, degrade(crop, 1 / 3, state)]
-            np.testing.assert_allclose(found.scores["brightness"][face, kind, :2], [x.mean() for x in expected], 1e-6)
+            np.testing.assert_allclose(
+                found.scores["brightness"][face, kind, :2], [brightness(x) for x in expected], 1e-6
+            )
             magnitude = [x.std() for x in expected]
             np.testing.assert_allclose(found.scores["magnitude"][face, kind, :2], magnitude, 1e-5)
 
@@ -116,7 +110,7 @@ def test_where_faces_agree_there_is_no_interval():
 
 
 def test_other_methods_have_their_name_before_their_measures(plain, album_of_crops):
-    found = degradation.evaluate(plain, album_of_crops, faces=2, steps=2, methods=[Brightness()])
+    found = degradation.evaluate(plain, album_of_crops, faces=2, steps=2, methods=["brightness"])
     assert found["brightness: Spearman, darkness"] == -1
     assert found["brightness: Spearman, over-exposure"] == 1
     assert "falling steps, all" in values(found.measures)
@@ -133,7 +127,7 @@ def test_the_progress_knows_what_is_to_come(plain, album_of_crops):
             self.done += images
 
     bar = Bar()
-    degradation.evaluate(plain, album_of_crops, faces=2, steps=3, methods=[Brightness()], progress=bar)
+    degradation.evaluate(plain, album_of_crops, faces=2, steps=3, methods=["brightness"], progress=bar)
     assert bar.expected == bar.done == 2 * 2 * PER_FACE
 
 

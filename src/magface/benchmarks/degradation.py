@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magface.benchmarks import methods as quality_methods
 from magface.benchmarks.faces import Expecting, Progress
-from magface.benchmarks.methods import Magnitude, Method
 from magface.benchmarks.result import Measure, Result
 from magface.data import formats
 from magface.data.degradations import NAMES, Degradation
@@ -72,7 +73,8 @@ def evaluate(
     faces: int = FACES,
     steps: int = STEPS,
     seed: int = 0,
-    methods: Sequence[Method] = (),
+    methods: Sequence[str] = (),
+    beside: Sequence[Embedder | str | Path] = (),
     progress: Progress | None = None,
 ) -> Result:
     """Degrade faces in equal steps of strength, and see whether the magnitude falls with them.
@@ -83,7 +85,8 @@ def evaluate(
         faces: people to draw, with one image each; all where there are fewer.
         steps: of strength, from the face as it is to the worst.
         seed: of the draw and of the degradations.
-        methods: other ways to judge the same images, beside the magnitude.
+        methods: other ways to judge the same images than the magnitude, of `methods.NAMES`.
+        beside: other models, or their files, whose magnitudes are judged besides.
         progress: called as images are judged, `1 + steps * len(KINDS)` for each face and method.
 
     Returns:
@@ -92,9 +95,11 @@ def evaluate(
         methods have the name of the method before theirs.
 
     Raises:
-        DataError: no readable crop, or `faces` or `steps` is below 1.
+        DataError: no readable crop, a method is unknown, or `faces` or `steps` is below 1.
     """
-    found = study(embedder, data, faces=faces, steps=steps, seed=seed, methods=methods, progress=progress)
+    found = study(
+        embedder, data, faces=faces, steps=steps, seed=seed, methods=methods, beside=beside, progress=progress
+    )
     measures: list[Measure] = []
     for number, (name, scores) in enumerate(found.scores.items()):
         measures += judged(scores, found.kinds, f"{name}: " if number else "")
@@ -114,7 +119,8 @@ def study(
     faces: int = FACES,
     steps: int = STEPS,
     seed: int = 0,
-    methods: Sequence[Method] = (),
+    methods: Sequence[str] = (),
+    beside: Sequence[Embedder | str | Path] = (),
     progress: Progress | None = None,
 ) -> Study:
     """The scores behind `evaluate`, for curves; the magnitude's come first.
@@ -123,9 +129,9 @@ def study(
     """
     if min(faces, steps) < 1:
         raise DataError("a degradation series needs at least one face and one step.")
+    asked = quality_methods.build(dict.fromkeys(["magnitude", *methods]), embedder, beside)
     folder = formats.read(data)
     chosen, failures = _draw(folder, faces, seed)
-    asked = (Magnitude(embedder), *methods)
     asking: object = progress
     if isinstance(asking, Expecting):
         asking.expect(len(asked) * len(chosen) * (1 + len(KINDS) * steps))

@@ -145,7 +145,8 @@ _BENCHES = {
         frozenset({"lowest", "table", "degrade", "methods", "beside", "seed", "cache"}),
         opened=True,
     ),
-    "degradation": _Bench("degradation", frozenset({"seed"})),
+    "degradation": _Bench("degradation", frozenset({"methods", "beside", "seed"})),
+    "groups": _Bench("groups", _ALIGNED | {"table"}),
     "toy": _Bench("toy", frozenset()),
 }
 
@@ -208,11 +209,11 @@ def evaluate(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="edc, identifiability: qualities to judge, with commas between, or all."),
+        typer.Option(help="edc, identifiability, degradation: qualities to judge, with commas between, or all."),
     ] = None,
     beside: Annotated[
         list[Path] | None,
-        typer.Option(help="edc, identifiability: another model whose magnitude is judged, too."),
+        typer.Option(help="edc, identifiability, degradation: another model whose magnitude is judged, too."),
     ] = None,
     degrade: Annotated[
         int | None,
@@ -223,7 +224,7 @@ def evaluate(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="identifiability: table of images as of data audit; only those in it count."),
+        typer.Option(help="Only its images count. identifiability: as of data audit; groups: a column an attribute."),
     ] = None,
     share: Annotated[
         float | None,
@@ -255,7 +256,10 @@ def evaluate(
       identifiability
                      of images of low magnitude, which are hard and which tell
                      nothing, and which --methods see it; montages with -o
-      degradation    does the magnitude fall while good faces are degraded?
+      degradation    does the magnitude fall while good faces are degraded, and other
+                     --methods with it?
+      groups         scores and false matches by gender, age and race, or by the
+                     columns of --table
       toy            order of quality against an official feature list
 
     Embeddings are made once and kept under what made them; to score them again takes seconds.
@@ -399,6 +403,12 @@ def _write(out: Path, model: str, result: Result, whole: dict[str, Any], plots: 
         title = f"{result.benchmark}: {model}"
         for name, some in discard.grouped(result.discards).items():
             style.save(discard.edc(some, title), out / name)
+    if plots:
+        from magface.cli.figures import figures
+        from magface.viz import style
+
+        for name, figure in figures(result, f"{result.benchmark}: {model}"):
+            style.save(figure, out / name)
 
 
 def _montages(out: Path, result: Result, data: Path, table: Path | None, degrade: int | None) -> None:

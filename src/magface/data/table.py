@@ -15,8 +15,12 @@ TITLES = ("path", "identity", "source", "suspect", "name")
 """`path` is where the image lies and `name` what the set calls it, which a file may be unable to."""
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
-    """Read a table; of the `TITLES`, only `path` has to be there.
+def read(path: str | os.PathLike[str], *, titles: Sequence[str] | None = TITLES) -> dict[str, dict[str, str]]:
+    """Read a table; of the titles, only `path` has to be there.
+
+    Args:
+        path: of the table.
+        titles: columns to read; None for all there are.
 
     Returns:
         What the table says of each path.
@@ -33,7 +37,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
         raise DataError(f"{path} cannot be read as a table: {error}.") from error
     if not rows or "path" not in rows[0]:
         raise DataError(f"{path} needs a heading with a column `path`, and a line for each image.")
-    wanted = [title for title in TITLES if title in rows[0]]
+    wanted = [title for title in titles or rows[0] if title is not None and title in rows[0]]
     return {row["path"]: {title: row[title] for title in wanted if row[title] is not None} for row in rows}
 
 

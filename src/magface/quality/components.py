@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from magface import align
 from magface.data.regions import cover
@@ -156,9 +157,18 @@ def occlusion(crop: U8, embedding: F32, hidden: F32, width: float) -> tuple[Comp
     Returns:
         Probabilities that eyes and mouth are covered.
     """
-    eyes = float(np.dot(_EYES_WEIGHTS, eyes_features(crop, embedding, hidden[0], width))) + _EYES_OFFSET
-    mouth = _MOUTH_WEIGHT * mouth_feature(embedding, hidden[1], width) + _MOUTH_OFFSET
-    return _component("eyes covered", _logistic(eyes)), _component("mouth covered", _logistic(mouth))
+    eyes, mouth = probabilities(
+        eyes_features(crop, embedding, hidden[0], width), mouth_feature(embedding, hidden[1], width)
+    )
+    return _component("eyes covered", eyes), _component("mouth covered", mouth)
+
+
+def probabilities(eyes: ArrayLike, mouth: float) -> tuple[float, float]:
+    """Of covered eyes and of a covered mouth, from `eyes_features` and `mouth_feature`."""
+    return (
+        _logistic(float(np.dot(_EYES_WEIGHTS, eyes)) + _EYES_OFFSET),
+        _logistic(_MOUTH_WEIGHT * mouth + _MOUTH_OFFSET),
+    )
 
 
 def eyes_features(crop: U8, embedding: F32, hidden: F32, width: float) -> tuple[float, float, float, float]:
