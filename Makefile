@@ -31,6 +31,8 @@ model: $(VENV)/.installed-dev
 		--table "$(DATA)/train.tsv" -o runs/magsface
 	$(BIN)/magface export runs/magsface/checkpoint.pt -o runs/magsface/magface-sface.onnx \
 		--card recipes/magsface.card.json --calibrate "$(DATA)/train.tar" --table "$(DATA)/train.tsv"
+	$(BIN)/magface quality calibrate "$(DATA)/train.tar" --table "$(DATA)/train.tsv" --keep scale --keep thresholds \
+		--held-out recipes/magsface.toml --model runs/magsface/magface-sface.onnx -o runs/magsface/magface-sface.onnx
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

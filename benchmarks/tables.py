@@ -10,7 +10,8 @@ Examples:
                                                                     measure what docs/quality.md needs, for hours
 
 DATA is a folder with lfw_aligned.tar, lfw_pairs.txt, album_raw.tar, rof_dev.tar and the folder magface_toy; for
-docs/quality.md also with train.tar and train.tsv. crfiqa.onnx is made by recipes/crfiqa-sface.toml.
+docs/quality.md also with train.tar, train.tsv and utkface_balanced.tar. crfiqa.onnx is made by
+recipes/crfiqa-sface.toml.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ QUALITY = DOCS / "quality.md"
 RESULTS = DOCS / "results"
 BLOCK = re.compile(r"(?s)(?<=<!-- tables:begin -->\n).*(?=<!-- tables:end -->)")
 NAMED = re.compile(
-    r"(?s)(?P<begin><!-- (?P<block>rivals|hard|decisions):begin -->\n)(?P<text>.*?)(?P<end><!-- (?P=block):end -->)"
+    r"(?s)(?P<begin><!-- (?P<block>rivals|degraded|decisions|hard|groups):begin -->\n)"
+    r"(?P<text>.*?)(?P<end><!-- (?P=block):end -->)"
 )
 
 BOTH, SHIPPED = ("sface", "magface-sface"), ("magface-sface",)
@@ -93,6 +95,11 @@ DECISIONS = {
     "decisions-blurred": ("LFW, half blurred", "decisions {data}/lfw_aligned.tar --share 0.5"),
 }
 """The same, for decisions with quality; of both models."""
+STUDIED = {"degradation-rivals": ("LFW", "degradation {data}/lfw_aligned.tar --methods all --beside {sface}")}
+"""The same, for faces that are degraded step by step."""
+GROUPED = {"groups": ("UTKFace", "groups {data}/utkface_balanced.tar")}
+"""The same, for groups of people; of both models."""
+QUALITIES = RIVALS | STUDIED | HARD | DECISIONS | GROUPED
 SHARE, START = "30 %", "FMR 0.001"
 DISCARDED = 0.5
 """Share of pairs up to which curves are kept."""
@@ -120,7 +127,7 @@ PLACES = {"data": "DATA", "sface": "sface.onnx", "crfiqa": "crfiqa.onnx", "held"
 
 def arguments(name: str, model: str, places: Mapping[str, str]) -> list[str]:
     """Arguments of `magface` that give a result."""
-    what = SETS[name][1] if name in SETS else (RIVALS | HARD | DECISIONS)[name][1]
+    what = SETS[name][1] if name in SETS else QUALITIES[name][1]
     chosen = ["--model", places["sface"]] if model == "sface" else []
     return ["evaluate", *what.format(**places).split(), *chosen, "--format", "json"]
 
@@ -181,7 +188,7 @@ def write_card() -> None:
 
 def results() -> dict[str, dict[str, Any]]:
     """Results by set and model."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in [*SETS, *RIVALS, *HARD, *DECISIONS]}
+    found: dict[str, dict[str, Any]] = {name: {} for name in [*SETS, *QUALITIES]}
     for path in sorted(RESULTS.glob("*.json")):
         name, model = path.stem.split(".")
         found[name][model] = json.loads(path.read_text(encoding="utf-8"))
@@ -246,6 +253,8 @@ def blocks() -> dict[str, str]:
             decisions(model, {name: every[name][model] for name in DECISIONS if model in every[name]})
             for model in reversed(MODELS)
         ),
+        "degraded": degraded(found["degradation-rivals"]),
+        "groups": groups(every["groups"]),
     }
 
 
@@ -344,6 +353,44 @@ def decisions(model: str, found: Mapping[str, Any]) -> str:
     return page([DECISIONS[name][0] for name in found], f"{MODELS[model]}, in % at FMR 0.1 %", rows, [], found, model)
 
 
+def degraded(result: Mapping[str, Any]) -> str:
+    """How often every quality falls with the damage, and how well it is in order, the best first."""
+    falls, order = "falling steps, all", "Spearman, all"
+    measures = values(result)
+    names = [each.removesuffix(falls) for each in measures if each.endswith(falls)]
+    names.sort(key=lambda name: measures[f"{name}{order}"]["value"])
+    rows = [
+        f"| {name.removesuffix(': ') or 'magnitude'} | {measures[f'{name}{falls}']['value']:.3f} "
+        f"| {measures[f'{name}{order}']['value']:+.2f} |"
+        for name in names
+    ]
+    heads = ["steps at which it falls", "Spearman with the strength"]
+    return page(heads, "quality", rows, [], STUDIED)
+
+
+def groups(found: Mapping[str, Any]) -> str:
+    """Scores of every group of one attribute and of gender and race crossed, of the shipped model."""
+    measures = values(found["magface-sface"])
+    names = [each.removesuffix(": mean score") for each in measures if each.endswith(": mean score")]
+    rows = []
+    for name in names:
+        some = {each: measures.get(f"{name}: {each}") for each in ("mean score", "difference", "difference, adjusted")}
+        below = measures[f"{name}: below 70 (not accepted)"]["value"]
+        fmr = measures.get(f"{name}: FMR")
+        rows.append(
+            f"| {name} | {some['mean score']['value']:.1f} | {tenths(some['difference'])} "
+            f"| {tenths(some['difference, adjusted'])} | {100 * below:.1f} % "
+            f"| {'–' if fmr is None else '{:.2f} %'.format(100 * fmr['value'])} |"
+        )
+    heads = ["mean score", "difference to all", "at equal pictures", "below 70", "FMR"]
+    return page(heads, "group", rows, [], GROUPED)
+
+
+def tenths(measure: Mapping[str, Any] | None) -> str:
+    """A difference of scores with its interval."""
+    return "–" if measure is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(measure["value"], *measure["interval"])
+
+
 def rated(measure: Mapping[str, Any] | None) -> str:
     """A rate in percent with its interval."""
     return "–" if measure is None or measure["value"] is None else percent(measure, "{:.2f}")
@@ -407,8 +454,8 @@ def main() -> None:
             places = {"data": options.measure, "sface": options.sface, "crfiqa": options.crfiqa, "held": held}
             if options.quality:
                 held_out(options.measure, held)
-                names = [(name, "magface-sface") for name in [*RIVALS, *HARD]]
-                names += [(name, model) for name in DECISIONS for model in BOTH]
+                names = [(name, "magface-sface") for name in [*RIVALS, *STUDIED, *HARD]]
+                names += [(name, model) for name in [*DECISIONS, *GROUPED] for model in BOTH]
             else:
                 names = [(name, model) for name, (_, _, models) in SETS.items() for model in models]
             measure(names, {name: str(place) for name, place in places.items()})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from magface.models import card, default
 from magface.models.card import Card
+from magface.quality import calibration
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -37,6 +38,7 @@ def full(found: Card) -> str:
     """The whole card as a page."""
     percentiles = [(f"{level} %", f"{found.magnitude_percentiles[level]:.2f}") for level in LEVELS]
     thresholds = [(f"{each.fmr:g}", f"{each.cosine:.4f}", f"{each.impostors:,}") for each in found.thresholds]
+    sections = [part for part in (_errors(found), _bands(found), _comparison(found)) if part]
     benchmarks = [(each.name, _value(each.value, each.unit), f"`{each.command}`") for each in found.benchmarks]
     facts = [
         ("version", found.version),
@@ -59,6 +61,11 @@ def full(found: Card) -> str:
             "## Quality",
             "",
             f"Score = 100 / (1 + exp(({found.quality.a0:.3f} - a) / {found.quality.w:.3f})), a the magnitude.",
+            *(
+                ["Measured on:", "", *[f"- {line}" for line in found.population.splitlines()], ""]
+                if found.population
+                else []
+            ),
             "Share of the reference faces whose magnitude is lower:",
             "",
             _table(("share", "magnitude"), percentiles),
@@ -67,11 +74,51 @@ def full(found: Card) -> str:
             "Two faces are taken for one person when the cosine of their directions is at least:",
             "",
             _table(("FMR", "cosine", "comparisons of different people"), thresholds),
+            *sections,
             "## Benchmarks",
             "",
             _table(("measure", "value", "command"), benchmarks) if benchmarks else "None in the card.\n",
         ]
     )
+
+
+def _errors(found: Card) -> str:
+    """Expected errors at each threshold."""
+    steps = [
+        (f"{each.fmr:g}", f"{a:.2f}", f"{score:.0f}", f"{100 * rate:.2f} %", f"{pairs:,}")
+        for each in found.reliability
+        for a, score, rate, pairs in zip(
+            each.magnitude, calibration.score(each.magnitude, found), each.fnmr, each.genuine, strict=True
+        )
+    ]
+    head = ("FMR", "magnitude from", "score from", "missed", "of pairs")
+    about = "How often two pictures of one person are taken for two people, by the magnitude of the worse one:"
+    return f"## Expected errors\n\n{about}\n\n{_table(head, steps)}" if steps else ""
+
+
+def _bands(found: Card) -> str:
+    """Thresholds by quality."""
+    steps = [
+        (f"{each.fmr:g}", f"{a:.2f}", _threshold(cosine, count))
+        for each in found.bands
+        for a, cosine, count in zip(each.magnitude, each.cosine, each.impostors, strict=True)
+    ]
+    about = "Thresholds that hold the false match rate in each band of the magnitude of the worse picture:"
+    return (
+        f"## Thresholds by quality\n\n{about}\n\n{_table(('FMR', 'magnitude from', 'cosine'), steps)}" if steps else ""
+    )
+
+
+def _comparison(found: Card) -> str:
+    """The quality-aware score."""
+    if found.comparison is None:
+        return ""
+    rows = [(f"{e.fmr:g}", f"{e.score:.4f}", f"{e.impostors:,}") for e in found.comparison.thresholds]
+    formula = f"s + min(0, {found.comparison.beta:.4f} s - {found.comparison.alpha:.4f}) q"
+    about = (
+        f"QMagFace: {formula}, s the cosine and q the magnitude of the worse picture; [what it is worth](quality.md)."
+    )
+    return f"## Quality-aware score\n\n{about}\n\n{_table(('FMR', 'score', 'comparisons of different people'), rows)}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
