@@ -44,6 +44,18 @@ SHOWN = ("blur", "down-sampling", "JPEG", "darkness", "rotation", "hidden mouth"
 """Kinds of damage on the strip."""
 DPI = {"strip": 74}
 """Faces take more bytes than lines."""
+OTHERS = {
+    "Softmax": "softmax",
+    "NormFace": "normface",
+    "SphereFace-R": "sphereface-r",
+    "CosFace": "cosface",
+    "ArcFace": "arcface",
+    "Mag-CosFace": "mag-cosface",
+    "CurricularFace": "curricularface",
+    "ElasticFace-Arc": "elasticface-arc",
+    "ElasticFace-Cos": "elasticface-cos",
+}
+"""Losses of the second figure."""
 MIDDLE, DEVIATION = 60.0, 0.333 * 50
 """Statistics with which AdaFace's margin runs over the same magnitudes as MagFace's, 10 to 110."""
 
@@ -84,6 +96,15 @@ def gradient_scale() -> Figure:
     return gradients.gradient_scale(found.cosine, found.magnitude, scales, found.optimum)
 
 
+def gradient_scale_others() -> Figure:
+    """The same of the losses whose pull does not depend on the magnitude, and of Mag-CosFace."""
+    degrees = torch.linspace(10, 125, 231, dtype=torch.float64)
+    cosine, magnitude = (degrees * math.pi / 180).cos(), torch.linspace(10, 110, 51, dtype=torch.float64)
+    of = {"num_classes": PEOPLE, "other": STRANGERS}
+    scales = {title: slopes(losses.build(name), cosine, magnitude, **of).pull for title, name in OTHERS.items()}
+    return gradients.gradient_scale(cosine, magnitude, scales)
+
+
 def magnitude_slope() -> Figure:
     """How MagFace moves the magnitude; the other losses leave it alone."""
     found = _drawn()
@@ -112,6 +133,7 @@ def strip() -> Figure:
 
 MAKERS: dict[str, Callable[[], Figure]] = {
     "gradient-scale": gradient_scale,
+    "gradient-scale-others": gradient_scale_others,
     "magnitude-slope": magnitude_slope,
     "strip": strip,
     "edc-lfw": partial(error_versus_discard, "lfw", "LFW"),

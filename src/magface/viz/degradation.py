@@ -66,7 +66,7 @@ def strip(
         on.set_xticks(np.arange(columns) + 0.5, [f"{strength:.0%}" for strength in strengths])
         on.set_yticks(np.arange(rows) * (1 + _UNDER) + 0.5, [style.shown(kind) for kind in kinds])
         on.set_xlabel("Strength of the damage; under each face, its score of 0 to 100", fontsize=size.font)
-        across = 0.84 * size.width / columns  # beside the names
+        across = 0.8 * size.width / columns  # beside the names
         figure.set_figheight(across * rows * (1 + _UNDER) + size.line * (3 + bool(title)))
     return figure
 
