@@ -133,6 +133,18 @@ def test_bands_are_those_of_people_copied_and_thresholds_fixed_again(compared, r
             np.testing.assert_allclose(getattr(one.high, field)[known], high)
 
 
+def test_a_draw_that_measures_no_rate_is_left_out_where_thresholds_are_picked_again():
+    """Of three people one alone has genuine pairs, whose lowest score accepts all; some draws lack her."""
+    scores, people = [0.1, 0.5, 0.3, 0.2, 0.9], ([0, 0, 0, 1, 2], [0, 0, 1, 2, 0])
+    same, start = np.array([True, True, False, False, False]), Start(0.5, "FNMR")
+    scores[1] = 0.1
+    every = Comparisons(scores, same, [start], repicked=True, people=people, levels=[0.0, 0.2], repeats=50)
+    [found] = every.false_non_matches(np.arange(5.0))
+    assert np.isnan(found.value.error).all()  # at FMR 1, which is that of the lowest genuine score
+    assert np.isnan(found.drawn).all()
+    assert np.isnan(found.low.error).all()
+
+
 def test_the_difference_of_two_qualities_is_that_of_each_draw(compared):
     scores, same, quality, people = compared
     every = Comparisons(scores, same, [Start(0.1)], people=people, levels=LEVELS, repeats=30)

@@ -243,7 +243,8 @@ class Comparisons:
 
     def _picking(self, repicked: Repicked) -> _Measure:
         def measure(fmr: float, _: float, weight: F64 | None) -> F64:
-            error = repicked.error(fmr, self.levels, weight) if fmr else np.full(len(self.levels), np.nan)
+            measurable = 0 < fmr < 1  # an FNMR may accept all impostors or none, and a draw may hold none
+            error = repicked.error(fmr, self.levels, weight) if measurable else np.full(len(self.levels), np.nan)
             curve = Curve(self.levels, error)
             area = np.array([pauc(curve, limit) for limit in self.limits])
             unknown = np.full(len(area), np.nan)
