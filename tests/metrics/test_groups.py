@@ -117,3 +117,22 @@ def test_drawn_rates_are_those_of_the_drawn_images():
         pairs = [(i, j) for k, i in enumerate(drawn) for j in drawn[:k] if group[i] != group[j]]
         rates.append(np.mean([x[i] @ x[j] >= 0.2 for i, j in pairs]))
     np.testing.assert_allclose(found.interval, np.quantile(rates, [0.025, 0.975]), rtol=1e-6)
+
+
+def test_draws_without_a_face_of_a_group_say_nothing_of_it():
+    scores, group = np.array([50.0, 52.0, 51.0, 53.0, 60.0]), [0, 0, 0, 0, 1]
+    found = differences(scores, group)
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(300):
+        rows = rng.integers(5, size=5)
+        if 4 in rows:
+            drawn.append(60 - scores[rows].mean())
+    assert 150 < len(drawn) < 300
+    np.testing.assert_allclose(found.interval[1], np.quantile(drawn, [0.025, 0.975]))
+    lacks = next(seed for seed in range(99) if 4 not in np.random.default_rng(seed).integers(5, size=5))
+    assert np.isnan(differences(scores, group, repeats=1, seed=lacks).interval[1]).all()
+
+
+def test_draws_without_a_comparison_give_no_rate():
+    found = match_rate(np.eye(2)[[0, 0]], 0.5, [0, 1], repeats=50)  # the one comparison is accepted where it is drawn
+    assert found.interval == (1.0, 1.0)

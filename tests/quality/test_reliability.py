@@ -156,3 +156,10 @@ def test_the_expected_errors_hold_on_all_real_faces(rof, lfw, tmp_path):
         vectors.append(embeddings.vectors)
         labels.append(kept.labels + (labels[0].max() + 1 if labels else 0))
     assert_calibrated(np.concatenate(vectors), np.concatenate(labels), embedder.card.threshold(1e-3))
+
+
+def test_nothing_is_expected_of_a_face_that_could_not_be_judged():
+    found = Reliability(1e-3, 0.4, magnitude=(10.0, 20.0), fnmr=(0.25, 0.01), genuine=(100, 900))
+    rate, pairs = reliability.expected_fnmr(np.nan, found)
+    assert np.isnan(rate)
+    assert pairs == 0

@@ -22,7 +22,7 @@ class Differences:
 
     Attributes:
         value: `(G,)` in units of the score; weighted by the size of the groups they sum to 0.
-        interval: `(G, 2)`, 95 %, by drawing faces again.
+        interval: `(G, 2)`, 95 %, by drawing faces again; of the draws in which the group has a face.
         gap: the group with the highest value less the one with the lowest.
         gap_interval: likewise, of the same two groups.
         ends: these two, highest first.
@@ -76,21 +76,23 @@ def differences(
     draws = [np.bincount(rng.integers(len(y), size=len(y)), minlength=len(y)).astype(float) for _ in range(repeats)]
     drawn = np.array([_fit(design, y, weight, len(sizes)) for weight in draws])
     best, worst = int(value.argmax()), int(value.argmin())
-    low, high = np.quantile(drawn[:, best] - drawn[:, worst], [0.025, 0.975])
-    return Differences(
-        value,
-        np.quantile(drawn, [0.025, 0.975], axis=0).T,
-        float(value[best] - value[worst]),
-        (float(low), float(high)),
-        (best, worst),
-    )
+    low, high = _interval(drawn[:, best] - drawn[:, worst])
+    each = np.array([_interval(column) for column in drawn.T])
+    return Differences(value, each, float(value[best] - value[worst]), (low, high), (best, worst))
 
 
 def _fit(design: F64, y: F64, weight: F64, groups: int) -> F64:
     weighted = design * weight[:, None]
     alpha = np.linalg.lstsq(design.T @ weighted, weighted.T @ y, rcond=None)[0][:groups]
     share = weighted[:, :groups].sum(axis=0) / weight.sum()
-    return np.asarray(alpha - share @ alpha, np.float64)
+    return np.where(share > 0, alpha - share @ alpha, np.nan)  # a draw may lack a group of few faces
+
+
+def _interval(draws: F64) -> Interval:
+    """95 % of what is defined; NaN where nothing is."""
+    known = draws[~np.isnan(draws)]
+    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,9 @@ def match_rate(
     rates = []
     for _ in range(repeats if len(first) else 0):
         copies = np.bincount(rng.integers(len(unit), size=len(unit)), minlength=len(unit)).astype(float)
-        rates.append(float((copies[first] * copies[second]).sum()) / max(_pairs(copies, labels), 1.0))
-    interval = tuple(np.quantile(rates, [0.025, 0.975]).tolist()) if rates else None
-    return MatchRate(len(first) / total, interval, len(first), int(total))
+        pairs = _pairs(copies, labels)
+        rates.append(float((copies[first] * copies[second]).sum()) / pairs if pairs else math.nan)
+    return MatchRate(len(first) / total, _interval(np.array(rates)) if rates else None, len(first), int(total))
 
 
 def _pairs(copies: F64, labels: NDArray[np.intp]) -> float:

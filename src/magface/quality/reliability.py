@@ -7,6 +7,7 @@ misses is made to fall, or stay, as the magnitude rises. What comes out is a sta
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 
 import numpy as np
@@ -114,13 +115,15 @@ def expected_fnmr(magnitude: float, reliability: Reliability) -> tuple[float, in
 
     Returns:
         False non-match rate within [0, 1], and the number of pairs. Below the lowest magnitude that was measured it is
-        the rate of the lowest band, of which no more is known than that it is not less.
+        the rate of the lowest band, of which no more is known than that it is not less; NaN of no pairs for NaN.
 
     Example:
         >>> found = Reliability(1e-3, 0.4, magnitude=(10.0, 20.0), fnmr=(0.25, 0.01), genuine=(100, 900))
         >>> expected_fnmr(12.5, found), expected_fnmr(20.0, found), expected_fnmr(3.0, found)
         ((0.25, 100), (0.01, 900), (0.25, 100))
     """
+    if math.isnan(magnitude):
+        return math.nan, 0
     band = max(bisect_right(reliability.magnitude, magnitude) - 1, 0)
     return reliability.fnmr[band], reliability.genuine[band]
 
