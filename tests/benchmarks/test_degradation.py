@@ -12,6 +12,7 @@ from magface.benchmarks import degradation
 from magface.benchmarks.degradation import KINDS, judged
 from magface.data import image_folder
 from magface.data.face_set import FaceSet
+from magface.embedder import Embedder
 from magface.errors import DataError
 from magface.quality.measures import brightness
 
@@ -171,3 +172,18 @@ def test_nothing_readable_is_refused(plain, tmp_path):
     (tmp_path / "Ann" / "1.png").write_bytes(b"none")
     with pytest.raises(DataError, match="no readable 112x112 crop"):
         degradation.evaluate(plain, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("faces", "falling", "order"), [(6, 0.89, -0.95), pytest.param(60, 0.92, -0.97, marks=pytest.mark.slow)]
+)
+def test_the_magnitude_falls_with_the_damage_and_pictures_tell_less(lfw, faces, falling, order):
+    found = degradation.evaluate(
+        Embedder(), lfw, faces=faces, methods=["brightness", "contrast", "sharpness (Laplacian)", "BRISQUE"]
+    )
+    measured = values(found.measures)
+    assert measured["falling steps, all"] > falling
+    assert measured["Spearman, all"] < order
+    assert all(measured[f"Spearman, {kind}"] < -0.75 for kind in KINDS)
+    for method in ("brightness", "contrast", "sharpness (Laplacian)", "BRISQUE"):
+        assert measured[f"{method}: Spearman, all"] > measured["Spearman, all"] + 0.2
