@@ -143,6 +143,9 @@ def test_a_draw_that_measures_no_rate_is_left_out_where_thresholds_are_picked_ag
     assert np.isnan(found.value.error).all()  # at FMR 1, which is that of the lowest genuine score
     assert np.isnan(found.drawn).all()
     assert np.isnan(found.low.error).all()
+    every = Comparisons(scores, same, [start], people=people, levels=[0.0, 0.2], repeats=50)
+    for [found] in (every.false_non_matches(np.arange(5.0)), every.false_matches(np.arange(5.0))):
+        assert found.value.error[0] == found.low.error[0] == found.high.error[0] == found.value.pauc[0]
 
 
 def test_the_difference_of_two_qualities_is_that_of_each_draw(compared):

@@ -236,6 +236,8 @@ class Comparisons:
         scores = self.scores[side]
 
         def measure(_: float, threshold: float, weight: F64 | None) -> F64:
+            if math.isnan(threshold):  # of a draw without genuine or without impostor pairs
+                return np.full(len(self.levels) + 3 * len(self.limits), np.nan)
             errors = scores >= threshold if sign > 0 else scores < threshold
             return self._summary(ordered.removed(errors, None if weight is None else weight[side]))
 
@@ -254,8 +256,6 @@ class Comparisons:
 
     def _summary(self, removed: Removed) -> F64:
         """The fields of `Numbers` one after the other."""
-        if not removed.pairs[-1]:  # a draw without such pairs
-            return np.full(len(self.levels) + 3 * len(self.limits), np.nan)
         r, best = removed.relative(self.limits)
         gain = np.divide(1 - r, 1 - best, out=np.full(len(r), np.nan), where=best < 1)
         return np.concatenate([removed.steps(self.levels), removed.pauc(self.limits), r, gain])
