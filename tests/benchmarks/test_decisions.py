@@ -192,3 +192,49 @@ def test_images_are_drawn_from_people_within_bounds(made, monkeypatch):
     monkeypatch.setattr(decisions, "IMAGES", 1000)
     monkeypatch.setattr(decisions, "OF_A_PERSON", 100)
     assert decisions._drawn(faces, 0).names == faces.names
+
+
+def test_intervals_hold_95_percent():
+    assert decisions._interval(np.append(np.arange(101.0), np.nan)) == pytest.approx((2.5, 97.5))
+
+
+def test_images_may_be_as_many_as_the_bound(monkeypatch):
+    faces = FaceSet.of([Record(f"{i}.png", f"p{i // 5}", Held(b"")) for i in range(20)])
+    monkeypatch.setattr(decisions, "IMAGES", 20)
+    assert len(decisions._drawn(faces, 0)) == 20
+
+
+def test_false_matches_by_quality_are_at_the_thresholds_of_other_people(folds):
+    """In one fold everybody resembles everybody else, which its own threshold would hide."""
+    first, second, third = folds()
+    alike = decisions._Fold(third.pairs, third.plain, third.cosine + np.float32(0.3), third.quality)
+    three = [first, second, alike]
+    others = [decisions._Others([each for each in three if each is not judged]) for judged in three]
+    found = decisions._by_quality(three, others, "cosine", decisions._cosine, 1e-2)
+    accepted, impostors = np.zeros(5), np.zeros(5)
+    for fold, other in zip(three, others, strict=True):
+        scores, quality = fold.cosine[~fold.same], fold.quality[~fold.same]
+        limit = np.sort(other.cosine[~other.same])[-1 - int(0.01 * np.sum(~other.same))]
+        part = (quality[:, None] >= np.quantile(quality, [0.2, 0.4, 0.6, 0.8])).sum(axis=1)
+        accepted += [np.sum(scores[part == k] > limit) for k in range(5)]
+        impostors += [np.sum(part == k) for k in range(5)]
+    assert found.value == pytest.approx(max(accepted / impostors))
+    assert found.value > 0.1
+
+
+def test_quality_of_a_probe_and_a_template_is_that_of_the_lower():
+    vectors, labels = people()
+    lengths = magnitude(vectors.astype(np.float32))
+    for found in decisions._gallery(decisions.Embeddings(vectors), labels, np.arange(60) % decisions.FOLDS, 0):
+        table = found.quality.reshape(-1, 20)  # a row for each probe, a column for each template
+        template = table.max(axis=0)
+        probe = np.where(table < template, table, 0).max(axis=1)
+        known = probe > 0
+        assert known.mean() > 0.3
+        assert np.isin(probe[known].round(3), lengths.round(3)).all()
+        np.testing.assert_array_equal(table[known], np.minimum(probe[:, None], template)[known])
+
+
+def test_a_fold_without_genuine_pairs_is_refused():
+    with pytest.raises(DataError, match="Take more people"):
+        decisions._enough(AllPairs.numbered(np.arange(100), 100))

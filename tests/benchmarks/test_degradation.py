@@ -187,3 +187,15 @@ def test_the_magnitude_falls_with_the_damage_and_pictures_tell_less(lfw, faces, 
     assert all(measured[f"Spearman, {kind}"] < -0.75 for kind in KINDS)
     for method in ("brightness", "contrast", "sharpness (Laplacian)", "BRISQUE"):
         assert measured[f"{method}: Spearman, all"] > measured["Spearman, all"] + 0.2
+
+
+def test_the_seed_draws_people_images_and_damage(plain, album_of_crops):
+    folder = image_folder.read(album_of_crops)
+    drawn = {folder.names[index] for seed in range(20) for index in degradation._draw(folder, 1, seed)[0]}
+    assert {name.split("/")[0] for name in drawn} == {"Ann", "Bob", "Cid"}
+    assert len(drawn) > 3
+    one, same, other = (
+        list(degradation._series(folder, [0], 1, seed, None))[1 + list(KINDS).index("noise")] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()

@@ -13,7 +13,9 @@ from magface.data import formats
 from magface.data.degraded import degraded
 from magface.errors import DataError
 from magface.geometry import cosine
+from magface.metrics.discard import Found, Numbers
 from magface.models import default
+from magface.types import Embeddings
 
 RATES = (0.1, 0.5)
 
@@ -206,3 +208,36 @@ def test_degrading_half_of_the_images_is_as_measuring_a_degraded_folder(embedder
     assert found.measures == edc.evaluate(embedder, tmp_path, **options).measures
     assert found.protocol.startswith("half of the images degraded with seed 5; ")
     assert found.measures != edc.evaluate(embedder, album_of_crops, **options).measures
+
+
+def test_places_of_pairs_are_exact_where_roots_are_rounded():
+    i = np.array([1, 2, 3, 10**6, 94906267, 2**30], np.int64)
+    for rank, wanted in ((i * (i - 1) // 2, (i, 0 * i)), (i * (i + 1) // 2 - 1, (i, i - 1))):
+        np.testing.assert_array_equal(edc._unranked(rank), wanted)
+
+
+def test_differences_are_of_the_last_limit_and_the_first_method_is_taken_off(embedder, worse, cache):
+    methods = ("magnitude", "contrast")
+    found = edc.evaluate(embedder, worse, fmr=[0.5], methods=methods, interval="people", cache=cache)
+    ours, other = (found[f"{name}: r 30 % at FMR 0.5"] for name in methods)
+    assert ours != other != found["contrast: r 10 % at FMR 0.5"]
+    assert found["contrast: r 30 % minus that of magnitude at FMR 0.5"] == pytest.approx(other - ours)
+
+
+def test_a_curve_steps_where_its_band_alone_does():
+    def numbers(error):
+        return Numbers(np.array(error), *np.zeros((3, 1)))
+
+    found = Found(numbers([0.2, 0.2, 0.2, 0.1]), numbers([0.1, 0.1, 0.1, 0.0]), numbers([0.3, 0.3, 0.4, 0.4]))
+    told = edc._steps(np.arange(4) / 4, found, "FNMR", "a start", 9)
+    assert (told.discarded, told.error) == ((0, 0.5, 0.75), (0.2, 0.2, 0.1))
+    assert told.band == ((0.1, 0.3), (0.1, 0.4), (0, 0.4))
+
+
+@pytest.mark.parametrize(("conditions", "told"), [(1, 1), (10, 11), (11, 1)])
+def test_magnitudes_are_told_by_condition_where_there_are_few(conditions, told):
+    embeddings = Embeddings(np.arange(1, 23, dtype=np.float32)[:, None])
+    found = edc._magnitudes(embeddings, tuple(f"c{row % conditions}_{row}.jpg" for row in range(22)))
+    assert len(found) == told
+    if told > 1:
+        assert found[1].value == pytest.approx(np.mean(np.arange(1, 23)[::10]))

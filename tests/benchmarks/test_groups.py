@@ -176,3 +176,54 @@ def test_pictures_are_measured_in_the_middle_and_at_the_edge():
     assert found[1, 3] == pytest.approx(0.25)
     assert found[2, 0] > 5
     assert found[2, 1] == pytest.approx((128 + 255) / 2, abs=1)
+
+
+@pytest.fixture
+def some():
+    """What is known of 60 faces: two genders, three kinds of light, and pictures."""
+    rng = np.random.default_rng(0)
+    labels = {"gender": np.tile(["male", "female"], 30), "light": np.repeat(["day", "lamp", "night"], 20)}
+    score = np.append([groups.ACCEPT, groups.RETAKE, groups.WEAK], rng.uniform(0, 100, 57))
+    return groups._Faces(score, np.eye(60, dtype=np.float32), rng.normal(size=(60, 4)), labels, 0.5)
+
+
+def test_a_score_at_a_limit_is_not_below_it(some):
+    found = {measure.name: measure.value for measure in some.spread("all", slice(3))}
+    shares = [found[f"all: below {limit:g} ({meaning})"] for limit, meaning in groups._BELOW.items()]
+    assert shares == [0, 1 / 3, 2 / 3]
+
+
+def test_controls_are_the_pictures_their_squares_and_the_other_labels(some):
+    scaled = (some.picture - some.picture.mean(0)) / some.picture.std(0)
+    by_light, by_both = (
+        groups.Partition(names, ("a",), np.zeros(60, int)) for names in (("light",), ("gender", "light"))
+    )
+    np.testing.assert_allclose(some._controls(by_both), np.hstack([scaled, scaled**2]))
+    men = some.labels["gender"] == "male"
+    np.testing.assert_allclose(some._controls(by_light), np.hstack([scaled, scaled**2, men[:, None]]))
+    held = some._controls(groups.Partition(("gender",), ("a",), np.zeros(60, int)))[:, 8:]
+    np.testing.assert_array_equal(held.T, [some.labels["light"] == each for each in ("lamp", "night")])
+
+
+@pytest.mark.parametrize("edge", [np.s_[:28, 28:84], np.s_[-28:, 28:84], np.s_[28:84, :28], np.s_[28:84, -28:]])
+def test_black_counts_from_every_edge_and_dark_colours_do_not(edge):
+    crop = np.full((112, 112, 3), 128, np.uint8)
+    crop[edge] = (0, 0, 200)  # as blue as can be, and not black
+    assert groups._picture(crop)[3] == 0
+    crop[edge] = 15
+    assert groups._picture(crop)[3] == 0.125
+
+
+def test_of_many_faces_some_are_compared_each_in_its_group(some, monkeypatch):
+    monkeypatch.setattr(groups, "_MOST_COMPARED", 4)
+    direction = np.eye(3, dtype=np.float32)[np.arange(60) // 20]
+    many = groups._Faces(some.score, direction, some.picture, some.labels, 0.5)
+    within, across = (many._matched("x", np.arange(10, 60), apart) for apart in (None, np.arange(60) // 30))
+    assert within.note == "1 of 6"  # rows 10, 26, 42 and 59, of the directions 0, 1, 2 and 2
+    assert across.note == "0 of 4"
+
+
+def test_a_column_may_have_forty_values(tmp_path):
+    (tmp_path / "labels.tsv").write_text("path\tdate\n" + "".join(f"{i}.png\t{i}\n" for i in range(40)))
+    _, known = labelled(FaceSet.of([record("7.png")]), tmp_path / "labels.tsv")
+    assert known["7.png"] == {"date": "7"}

@@ -1,13 +1,18 @@
 """Groups of images beside a direct count, and which quantity tells them apart, on faces whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from magface.benchmarks import identifiability
 from magface.benchmarks.identifiability import BANDS, GROUPS, Places, bands, grouped, place
+from magface.data.face_set import FaceSet, Held, Record
 from magface.errors import DataError
 from magface.geometry import direction
+from magface.metrics.concordance import resampled
+from magface.types import Embeddings
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +124,10 @@ def test_areas_are_of_the_informative_against_the_unidentifiable(cloud):
 
 def test_on_faces_of_which_half_are_degraded(embedder, rof, tmp_path):
     from magface.data import formats
+    from magface.data.degraded import degraded
 
     faces = formats.read(rof)
-    rows = np.concatenate([np.flatnonzero(faces.labels == person)[:14] for person in range(24)])
+    rows = np.concatenate([np.flatnonzero(faces.labels == person)[: 14 if person % 6 else 6] for person in range(24)])
     methods = ("magnitude", "contrast")
     result = identifiability.evaluate(embedder, faces[rows], lowest=0.2, degrade=1, methods=methods, cache=tmp_path)
     shares = {where: [result[f"{where}: {group}"] for group in GROUPS] for where in ("lowest 20 %", "all images")}
@@ -129,7 +135,11 @@ def test_on_faces_of_which_half_are_degraded(embedder, rof, tmp_path):
     assert sum(shares["lowest 20 %"]) == pytest.approx(1)
     assert shares["lowest 20 %"][2] > 2 * shares["all images"][2] > 0
     assert result["AUC, all images: magnitude"] > 0.9 > result["AUC, all images: contrast"]
-    assert 16 < result.counts["people"] <= 24  # who has four images that are as they were
+    whole = degraded(faces[rows].at_least(identifiability.FEWEST), 1)
+    as_they_were = np.bincount(whole.labels[~whole.suspect], minlength=len(whole.people))
+    enough = as_they_were >= identifiability.FEWEST
+    assert 16 < result.counts["people"] == enough.sum() < len(whole.people)
+    assert result.counts["images"] == enough[whole.labels].sum()
     told = {sample.image for group in result.samples.values() for sample in group}
     assert told <= set(faces.names)
     assert [float(sample.caption.split()[0]) for sample in result.samples["informative"]] == sorted(
@@ -147,3 +157,51 @@ def test_what_it_needs_is_said(embedder, rof):
         identifiability.evaluate(embedder, faces, lowest=0)
     with pytest.raises(DataError, match="no quality method"):
         identifiability.evaluate(embedder, faces, methods=("magic",))
+
+
+def test_as_near_is_near_and_nearer_than_anybody_is_first():
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    places = place(vectors, np.array([0, 0, 1, 1, 2, 2]), np.zeros(6, bool))
+    assert places.as_near.tolist() == [0.5] * 4 + [0] * 2  # the other centre in the same place counts
+    own, other = np.float32([0.8, 0.8, 0.8]), np.float32([0.7, 0.8, 0.9])
+    assert Places(own, other, other, other, other, threshold=0.5).informative.tolist() == [True, False, False]
+
+
+def test_somebody_else_is_as_near_as_hardly_any_informative_image_is_to_a_stranger():
+    own, other = np.full(101, 0.9, np.float32), np.linspace(0.4, 0.8, 101, dtype=np.float32)
+    own[-1], other[-1] = 0.1, 0.6  # above the threshold, and as near as many
+    places = Places(own, other, np.zeros(101, np.float32), other, other, threshold=0.5)
+    assert places.somebody > 0.6
+    assert grouped(places)[-1] == 1
+
+
+def test_areas_leave_out_somebody_else_draw_people_and_compare_within_strata():
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(40), 10)
+    group = np.where(people % 4 == 3, 3, np.where(people % 2 == 0, 0, 2))  # a person's images are alike
+    value = (rng.normal(size=40)[people] + (group == 0)).astype(np.float32)
+    stratum = np.arange(400) % 5
+    value += 3 * stratum.astype(np.float32) * np.where(group == 2, 1, -1)
+    every = np.ones(400, bool)
+    [found] = identifiability._areas("AUC", {"v": value}, group, people, stratum, every, 4)
+    told = (group == 0) | (group == 2)
+    wins = [
+        roc_auc_score(group[rows] == 0, value[rows])
+        for k in range(5)
+        for rows in [np.flatnonzero(told & (stratum == k))]
+    ]
+    assert found.value == pytest.approx(np.mean(wins))
+    drawn = resampled([value[told]], group[told] == 0, people[told], stratum[told], seed=4)
+    assert found.interval == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
+
+
+def test_who_has_too_few_images_left_as_they_were_is_left_out(embedder, monkeypatch):
+    """Three of one person cannot be read, so that three and one that is suspect are left."""
+    faces = FaceSet.of([Record(f"{i}.png", f"p{i // 7:02d}", Held(b"")) for i in range(21 * 7)])
+    faces = replace(faces, suspect=np.arange(21 * 7) % 7 == 0)
+    vectors = np.random.default_rng(0).normal(size=(21 * 7, 32)).astype(np.float32)
+    rows = np.delete(np.arange(21 * 7), [1, 2, 3])
+    monkeypatch.setattr(identifiability, "embed", lambda *_: (faces[rows], Embeddings(vectors[rows])))
+    monkeypatch.setattr(identifiability, "judge", lambda _, __, usable, *___: {"size": np.arange(len(usable)) * 1.0})
+    result = identifiability.evaluate(embedder, faces)
+    assert (result.counts["people"], result.counts["images"]) == (20, 140)

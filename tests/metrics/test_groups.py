@@ -136,3 +136,7 @@ def test_draws_without_a_face_of_a_group_say_nothing_of_it():
 def test_draws_without_a_comparison_give_no_rate():
     found = match_rate(np.eye(2)[[0, 0]], 0.5, [0, 1], repeats=50)  # the one comparison is accepted where it is drawn
     assert found.interval == (1.0, 1.0)
+
+
+def test_a_cosine_at_the_threshold_is_accepted():
+    assert match_rate(np.eye(3)[[0, 0, 1]], 1.0).accepted == 1

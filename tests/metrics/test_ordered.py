@@ -41,3 +41,12 @@ def test_only_places_where_errors_go_are_kept():
     found = Ordered.of(np.arange(1000)).removed(np.arange(1000) == 500)
     assert found.pairs.tolist() == [0, 500, 501, 1000]
     assert found.error(np.array([500.0, 501.0])) == pytest.approx([1 / 500, 0])
+
+
+def test_levels_that_rounding_left_below_a_step_lie_on_it_and_the_best_pair_stays():
+    assert 0.29 * 100 < 29
+    found = Ordered.of(np.arange(100)).removed(np.arange(100) >= 28)
+    assert found.steps(np.array([0.29, np.nextafter(1, 0)])) == pytest.approx([1, 1])
+    assert found.steps(np.array([0.28])) == found.error(np.array([28.0]))
+    one = Ordered.of(np.arange(100)).removed(np.arange(100) == 28)
+    assert one.steps(np.array([0.29])) == [0]

@@ -182,3 +182,34 @@ def test_rank_correlation_is_scipys(rows):
 def test_rank_correlation_needs_two_values():
     with pytest.raises(DataError, match="two values"):
         q.spearman([1], [1])
+
+
+def test_a_score_at_the_threshold_is_accepted():
+    score, quality = [0.5, 0.2, 0.5, 0.9], [1.0, 2.0, 3.0, 4.0]
+    assert q.edc(score, quality, 0.5).error.tolist() == [1 / 4, 1 / 3, 0, 0]
+    assert q.edc_false_matches(score, quality, 0.5).error.tolist() == [3 / 4, 2 / 3, 1, 1]
+    assert q.ideal(score, 0.5).error.tolist() == [1 / 4, 0, 0, 0]
+    assert q.ideal_false_matches(score, 0.5).error.tolist() == [3 / 4, 2 / 3, 1 / 2, 0]
+
+
+def test_a_share_that_rounding_left_below_a_step_lies_on_it():
+    curve = q.Curve(np.arange(10) / 10, 1 - np.arange(10) / 10)
+    assert 1 - 0.9 < 0.1
+    assert q.sampled(curve, [0, 1 - 0.9]).error.tolist() == [1, 0.9]
+
+
+def test_what_begins_at_the_limit_does_not_count():
+    assert q.pauc(q.Curve(np.array([0.0, 0.5]), np.array([0.25, np.nan])), 0.5) == 0.25
+
+
+def test_the_interval_of_the_efficiency_draws_pairs_as_often_as_they_come():
+    rng = np.random.default_rng(0)
+    score, quality = rng.random(40), rng.permutation(40) * 1.0
+    drawn, state = [], np.random.default_rng(0)
+    for _ in range(300):
+        rows = state.integers(40, size=40)
+        shares = []
+        for curve in (q.edc(score[rows], quality[rows], 0.3), q.ideal(score[rows], 0.3)):
+            shares.append(q.pauc(curve) / curve.error[0])
+        drawn.append((1 - shares[0]) / (1 - shares[1]))
+    assert q.efficiency(score, quality, 0.3).interval == pytest.approx(np.quantile(drawn, [0.025, 0.975]))

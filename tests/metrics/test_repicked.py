@@ -102,3 +102,30 @@ def test_so_many_impostors_may_be_accepted(impostors, thousandths):
     fmr = thousandths / 1000
     accepted = allowed(impostors, fmr)
     assert accepted / impostors <= fmr < (accepted + 1) / impostors
+
+
+@pytest.mark.parametrize(
+    ("impostors", "fmr", "accepted"),
+    [
+        (100, 0.29, 29),
+        (3, np.nextafter(1 / 3, 0), 0),
+        (6, np.nextafter(1 / 3, 0), 1),
+        (13, np.nextafter(3 / 13, 0), 2),
+        (10, 0.1, 1),
+        (0, 0.5, 0),
+    ],
+)
+def test_as_many_are_allowed_as_keep_the_rate_itself_whatever_its_product_is_rounded_to(impostors, fmr, accepted):
+    assert allowed(impostors, float(fmr)) == accepted
+
+
+def test_levels_that_rounding_left_below_a_pair_discard_it_and_the_best_pairs_stay():
+    quality = np.repeat(np.arange(50.0), 2)  # a genuine pair and an impostor pair of each
+    genuine, impostor = (np.arange(50) != 14) * 1.0, np.linspace(0.1, 0.2, 50)
+    curve = edc_repicked(genuine, impostor, quality[::2], quality[::2], 0.5, [0, 0.28, 0.3, np.nextafter(1, 0)])
+    assert curve.error[:3] == pytest.approx([1 / 50, 1 / 36, 0])
+    assert np.isnan(curve.error[3])  # of one impostor half cannot be accepted
+    assert 0.29 * 100 < 29
+    genuine, quality = (np.arange(58) != 28) * 1.0, np.arange(100.0)  # the wrong one is the 29th
+    curve = edc_repicked(genuine, np.full(42, 0.5), quality[:58], quality[58:], 0.5, [0, 0.28, 0.29])
+    assert curve.error == pytest.approx([1 / 58, 1 / 30, 0])

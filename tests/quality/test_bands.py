@@ -100,3 +100,21 @@ def test_threshold_by_magnitude():
 def test_what_cannot_be_fitted_is_named(impostor, quality, fmr, said):
     with pytest.raises(DataError, match=said):
         bands.fit(impostor, quality, fmr)
+
+
+def test_bands_have_equally_many_comparisons():
+    rng = np.random.default_rng(0)
+    found = bands.fit(rng.uniform(-1, 1, 9000), rng.permutation(9000) + 10.0, 1e-2, limit=3)
+    assert found.magnitude == (0.0, 3010.0, 6010.0)
+    assert found.impostors == (3000, 3000, 3000)
+
+
+def test_a_threshold_is_a_cosine_even_where_all_resemble_each_other():
+    assert bands.fit(np.ones(6000), np.arange(6000.0), 1e-2).cosine == (1.0,) * 2
+
+
+def test_a_false_match_at_the_threshold_itself_counts():
+    quality, above = np.arange(6000.0), np.nextafter(0.5, 1)
+    impostor = np.where(quality < 3000, 0.1, 0.5)
+    impostor[np.r_[:30, 3000:3030]] = above  # as many in either band as one threshold leads to expect
+    assert bands.fit(impostor, quality, 1e-2).cosine == (above, above)

@@ -143,3 +143,30 @@ def test_any_picture_has_finite_measures(low, high, seed):
     for each in found:
         fine = each.range
         assert bool(each.cause) == bool(each.advice) == (not fine.low <= each.value <= fine.high)
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_ends_of_a_range_are_fine_and_no_more(name):
+    for end, beyond in ((RANGES[name].low, -np.inf), (RANGES[name].high, np.inf)):
+        if np.isfinite(end):
+            assert not components._component(name, end).cause
+            assert components._component(name, float(np.nextafter(end, beyond))).cause
+
+
+def test_what_tells_covered_eyes_is_the_formula():
+    crop = np.full((112, 112, 3), 100, np.uint8)
+    for (rows, columns), level in zip(components._SKIN, (180, 60, 120), strict=True):
+        crop[rows, columns] = level
+    for rows, columns in components._BELOW:
+        crop[rows, columns] = 40
+    for rows, columns in components._EYES:
+        crop[rows, columns][:, ::2] = 50  # half at 50, half at 100
+    taken, rim, across, texture = components.eyes_features(crop, np.float32([3, 4]), np.float32([0, 2]), 0.5)
+    assert taken == pytest.approx((5 - 2) / 0.5)
+    luma = crop[..., 0].astype(float)
+    skin = np.median([luma[place].mean() for place in components._SKIN])
+    below = np.mean([luma[place].mean() for place in components._BELOW])
+    assert rim == pytest.approx(np.log((below + 8) / (skin + 8)), abs=1e-4)
+    assert rim < 0
+    assert texture == pytest.approx(np.log(26), abs=1e-4)
+    assert across == pytest.approx(0, abs=1e-4)

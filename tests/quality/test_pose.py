@@ -72,3 +72,13 @@ def test_turning_the_picture_changes_roll_alone(yaw, pitch, by):
 def test_landmarks_without_a_face_are_refused(landmarks):
     with pytest.raises(DataError, match="landmarks of a face"):
         pose(landmarks)
+
+
+def test_a_full_profile_has_an_angle_however_it_is_rounded():
+    for roll in range(-179, 180):
+        for yaw in (-90, 90):
+            assert abs(pose(seen(yaw, 0, roll)).yaw) == pytest.approx(90, abs=1e-4)
+
+
+def test_landmarks_on_one_line_are_no_reason_to_stop():
+    assert np.isfinite(pose(np.outer([0, 4, 2, 1, 3], [30, 10]) + 100)).all()

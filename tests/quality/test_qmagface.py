@@ -181,3 +181,104 @@ def test_too_little_is_said():
 def test_wrong_arguments_are_named(s, q, first, second, fmrs, said):
     with pytest.raises(DataError, match=said):
         fit(s, q, np.array(first), np.array(second), fmrs=fmrs)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.lists(st.integers(-3, 3), min_size=20, max_size=60))
+def test_rates_of_a_search_are_those_of_the_exact_thresholds(genuine, impostor):
+    genuine, impostor = np.array(genuine) / 3, np.array(impostor) / 3
+    rates = (0.05, 0.07, 0.29)
+    fnmr, levels = qmagface._operating(genuine, impostor, rates)
+    points = [tar_at_fmr(genuine, impostor, fmr) for fmr in rates]
+    assert fnmr == pytest.approx([1 - point.tar for point in points])
+    assert np.nextafter(levels, np.inf).tolist() == [point.threshold for point in points]
+
+
+def test_a_rate_is_what_it_says_though_its_product_is_rounded_down():
+    impostor = np.arange(100.0)
+    assert 0.29 * 100 < 29
+    assert qmagface._operating(np.array([70.5]), impostor, [0.29])[1].tolist() == [70]
+
+
+def test_search_tries_the_whole_grid_at_all_rates():
+    rng = np.random.default_rng(0)
+    same = np.arange(1240) < 40
+    q = rng.gamma(4, 5, 1240)  # the median is far from the highest
+    s = np.where(same, 0.6 - 1 / (1 + q / 4), 0.0) + rng.normal(0, 0.12, 1240)
+    s, rates = s.clip(-1, 1), (0.1, 0.03, 0.01)
+
+    def missed(values):
+        return np.array([1 - tar_at_fmr(values[same], values[~same], fmr).tar for fmr in rates])
+
+    lowest = min(tar_at_fmr(s[same], s[~same], fmr).threshold for fmr in rates)
+    tried = []
+    for end in np.linspace(max(lowest, 0), 1, 18)[1:-1]:
+        for beta in np.geomspace(0.02, 8, 14) / np.median(q):
+            tried.append((np.mean(missed(s + np.minimum(0, beta * s - end * beta) * q) / missed(s)), end * beta, beta))
+    best = min(each[0] for each in tried)
+    assert best < 1
+    first = next(each for each in tried if each[0] == best)
+    found = search(s, q, same, rates)
+    assert (found.alpha, found.beta) == pytest.approx(first[1:], rel=1e-6)
+
+
+def test_constants_never_see_the_people_on_whom_they_are_measured(monkeypatch):
+    seen = []
+    monkeypatch.setitem(qmagface._METHODS, "search", lambda pairs, _: seen.append(pairs) or Comparison(0.05, 0.1))
+    monkeypatch.setattr(qmagface, "_gain", lambda pairs, *_: seen.append(pairs) or 0.0)
+    fit(*people(0, loss=0.6), fmrs=FMRS, folds=3)
+    *halves, whole = seen
+    assert len(whole.cosine) == 8 * 60 * 59 // 2 + 60 * 60
+    for train, test in zip(halves[:3], halves[3:], strict=True):
+        taught, judged = (set(pairs.first) | set(pairs.second) for pairs in (train, test))
+        assert not taught & judged
+        assert taught | judged == set(range(60))
+        assert all(set(pairs.first[pairs.same]) == told for pairs, told in ((train, taught), (test, judged)))
+
+
+@pytest.mark.parametrize(("folds", "kept"), [([0.3, 0.1, 0.2], True), ([0.3, 0.01, 0.2], False), ([0.0] * 3, False)])
+def test_a_gain_must_be_above_twice_its_standard_error(monkeypatch, folds, kept):
+    each = iter(folds)
+    monkeypatch.setitem(qmagface._METHODS, "search", lambda *_: Comparison(0.05, 0.1))
+    monkeypatch.setattr(qmagface, "_gain", lambda *_: next(each))
+    found = fit(*people(0, loss=0.6), fmrs=FMRS, folds=3)
+    mean, error = np.mean(folds), np.sqrt(np.var(folds, ddof=1) / 3)
+    assert (found.gain, found.error) == pytest.approx((mean, error))
+    assert (found.comparison is not None) == kept == (mean > 2 * error)
+
+
+def test_a_gain_in_a_single_fold_has_no_error_and_is_not_measured():
+    s, q, first, second = people(0, loss=0.6)
+    inside = np.random.default_rng(0).permutation(60) % 3
+    kept = (first != second) | (inside[first] == 0) | (inside[first] == 1) & (first == np.flatnonzero(inside == 1)[0])
+    kept &= (inside[first] == 0) | (inside[second] == 0) | (inside[first] != inside[second]) | (first == second)
+    found = fit(s[kept], q[kept], first[kept], second[kept], fmrs=FMRS, folds=3)
+    assert found.comparison is None
+    assert "too few people or impostor pairs" in found.reason
+    assert np.isnan(found.gain)
+
+
+def test_ten_impostors_suffice_for_a_rate():
+    same = np.arange(1001) == 0
+    assert qmagface._measurable(qmagface._Pairs.labelled(np.zeros(1001), np.ones(1001), same), FMRS) == (0.1, 0.01)
+    assert qmagface._measurable(qmagface._Pairs.labelled(np.zeros(1000), np.ones(1000), same[:1000]), FMRS) == (0.1,)
+
+
+def test_constants_end_within_the_open_range_of_decisions():
+    assert "where pictures are the same" in problem(0.1, 0.1, threshold=0.4)
+    assert "no weight" in problem(0.25, 0.5, threshold=0.5)
+
+
+def test_impostors_are_thinned_evenly(monkeypatch):
+    monkeypatch.setattr(qmagface, "_IMPOSTORS", 4)
+    genuine, impostor = qmagface._Pairs.labelled(np.arange(12.0), np.arange(12.0), np.arange(12) >= 10).sides()
+    assert genuine.cosine.tolist() == [10, 11]
+    assert impostor.cosine.tolist() == impostor.quality.tolist() == [0, 3, 6, 9]
+
+
+def test_a_line_weighs_quality_where_it_ends_above_the_lowest_threshold(monkeypatch):
+    s, q, first, second = people(0, loss=0.6)
+    impostor = s[first != second]
+    low, high = (threshold_at_fmr(impostor, fmr) for fmr in FMRS)
+    monkeypatch.setattr(qmagface, "_line", lambda _: ((low + high) / 2 * 0.1, 0.1))
+    found = qmagface._METHODS["line"](qmagface._Pairs.of(s, q, first, second), FMRS)
+    assert found == Comparison((low + high) / 2 * 0.1, 0.1)

@@ -8,6 +8,7 @@ from magface.benchmarks.faces import embed
 from magface.data import formats
 from magface.embedder import Embedder
 from magface.errors import DataError
+from magface.metrics.verification import wilson
 from magface.models.card import Reliability, Threshold
 from magface.quality import comparisons, reliability
 from magface.types import Embeddings
@@ -163,3 +164,14 @@ def test_nothing_is_expected_of_a_face_that_could_not_be_judged():
     rate, pairs = reliability.expected_fnmr(np.nan, found)
     assert np.isnan(rate)
     assert pairs == 0
+
+
+def test_as_many_bands_as_hold_a_hundred_pairs():
+    quality = np.arange(200.0)
+    found = reliability.fit(np.where(quality < 100, 0.3, 0.6), quality, THRESHOLD)
+    assert (found.magnitude, found.fnmr, found.genuine) == ((0.0, 100.0), (1.0, 0.0), (100, 100))
+
+
+def test_the_interval_of_a_rate_is_that_of_its_errors():
+    assert 29 / 100 * 100 < 29
+    assert reliability.interval(29 / 100, 100) == wilson(29, 100)

@@ -71,3 +71,12 @@ def test_what_is_out_of_range_in_an_accepted_picture_is_no_cause(recognizer, ast
     assert found.verdict is Verdict.accept
     assert any(each.cause for each in found.components)
     assert found.causes == ()
+
+
+def test_what_is_fine_is_no_cause(recognizer, astronaut):
+    [face] = recognizer.faces(cv2.GaussianBlur(astronaut, (0, 0), 9))
+    found = recognizer.assess(face)
+    fine = [each for each in found.components if not each.cause]
+    assert fine
+    assert not set(fine) & set(found.causes)
+    assert {*fine, *found.causes} == set(found.components)
