@@ -20,7 +20,7 @@ from magface.errors import DataError
 from magface.metrics.ordered import F64, Mask, Ordered, Removed
 from magface.metrics.quality import Curve, checked_levels, checked_limit, checked_pairs, pauc
 from magface.metrics.repicked import Places, Repicked, allowed
-from magface.metrics.verification import OperatingPoint, _People, tar_at_fmr, wilson
+from magface.metrics.verification import OperatingPoint, People, tar_at_fmr, wilson
 
 LIMITS = (0.1, 0.2, 0.3)
 LEVELS = np.arange(1000) / 1000
@@ -191,7 +191,7 @@ class Comparisons:
             if point.reason:
                 raise DataError(point.reason)
         self._places = Places(self.scores, self.same) if repicked else None
-        drawn = None if people is None else _People.of(self.same, *people)
+        drawn = None if people is None else People.of(self.same, *people)
         self._weights = lambda: iter(()) if drawn is None else drawn.draws(repeats, seed)
         self._drawn = self._thresholds()
 

@@ -533,7 +533,7 @@ def bootstrap_people(
         True
     """
     values, genuine = _checked(scores, "verification").astype(np.float64), np.asarray(same, bool)
-    draws = _People.of(genuine, first, second).draws(repeats, seed)
+    draws = People.of(genuine, first, second).draws(repeats, seed)
     points = operating_points(values[genuine], values[~genuine], fmrs)
     order = np.argsort(-values, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)
@@ -588,11 +588,11 @@ def bootstrap_people_accuracy(
         judged = (_judged(rows[k], genuine, fold == numbers[k], orders[k], weight)[0] for k in drawn)
         return float(np.mean(list(judged)))
 
-    return _percentiles([accuracy(weight) for weight in _People.of(genuine, first, second).draws(repeats, seed)])
+    return _percentiles([accuracy(weight) for weight in People.of(genuine, first, second).draws(repeats, seed)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _People:
+class People:
     """Who is in each pair."""
 
     genuine: Mask
@@ -600,14 +600,14 @@ class _People:
     second: Index
 
     @staticmethod
-    def of(genuine: Mask, first: ArrayLike, second: ArrayLike) -> _People:
+    def of(genuine: Mask, first: ArrayLike, second: ArrayLike) -> People:
         a, b = np.asarray(first), np.asarray(second)
         if not genuine.shape == a.shape == b.shape:
             raise DataError(f"each pair needs two people; got shapes {genuine.shape}, {a.shape} and {b.shape}.")
         if ((a == b) != genuine).any():
             raise DataError("a genuine pair must show one person and an impostor pair two; check the labels.")
         _, numbers = np.unique([a, b], return_inverse=True)
-        return _People(genuine, *numbers.reshape(2, -1))
+        return People(genuine, *numbers.reshape(2, -1))
 
     def draws(self, repeats: int, seed: int) -> Iterator[F64]:
         """How often each pair counts, `(N,)`, in each draw."""
