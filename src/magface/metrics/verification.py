@@ -601,6 +601,11 @@ class People:
 
     @staticmethod
     def of(genuine: Mask, first: ArrayLike, second: ArrayLike) -> People:
+        """Who is in the first and in the second images, each `(N,)`, of N pairs; `genuine` says which show one person.
+
+        Raises:
+            DataError: the three differ in length, or contradict each other.
+        """
         a, b = np.asarray(first), np.asarray(second)
         if not genuine.shape == a.shape == b.shape:
             raise DataError(f"each pair needs two people; got shapes {genuine.shape}, {a.shape} and {b.shape}.")
