@@ -209,3 +209,26 @@ def test_bad_input_is_a_sentence(run, tmp_path, monkeypatch, arguments, message)
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "best").exists()
+
+
+def test_a_video_that_breaks_off_gives_what_it_has(run, tmp_path, astronaut):
+    small = cv2.resize(astronaut, (320, 320), interpolation=cv2.INTER_AREA)[..., ::-1]
+    writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter_fourcc(*"MJPG"), FPS, (320, 320))
+    for _ in range(40):
+        writer.write(small)
+    writer.release()
+    whole = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "half.avi").write_bytes(whole[: len(whole) // 2])
+    code, out, err = run(tmp_path / "half.avi", "-o", tmp_path / "best")
+    assert code == 1
+    assert "person 1" in out
+    assert "ends after" in err
+    assert (tmp_path / "best" / "person-1" / "1.jpg").exists()
+
+
+@pytest.mark.parametrize("content", [b"hello", bytes(range(256)) * 100])
+def test_what_only_has_the_name_of_a_video_is_called_one(run, tmp_path, content):
+    (tmp_path / "clip.mp4").write_bytes(content)
+    code, out, err = run(tmp_path / "clip.mp4", "-o", tmp_path / "best")
+    assert (code, out) == (2, "")
+    assert "not a video" in err

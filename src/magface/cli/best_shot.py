@@ -79,9 +79,9 @@ def best_shot(
     if form is options.Format.json:
         speed = {"seconds": round(seconds, 2), "frames_per_second": round(found.frames / seconds, 2)}
         typer.echo(json.dumps({"folder": str(output), **dataclasses.asdict(found), **speed}, indent=2))
-    else:
+    elif found.frames or not found.failures:
         _tell(found, output, seconds, min_score)
-    reading.fail(found.failures, len(paths))
+    reading.fail(found.failures, len(paths), some=found.frames > 0, what="videos and photos")
 
 
 def _tell(found: BestShots, folder: Path, seconds: float, min_score: float) -> None:

@@ -134,13 +134,22 @@ def _read_photos(paths: Sequence[Path], recognizer: Recognizer, limits: Limits |
     return Read(names, embeddings, recognizer.card, failures, empty, len(paths), assessments)
 
 
-def fail(failures: Sequence[tuple[object, str]], total: int, *, done: bool = True) -> None:
+def fail(
+    failures: Sequence[tuple[object, str]],
+    total: int,
+    *,
+    done: bool = True,
+    some: bool | None = None,
+    what: str = "photos",
+) -> None:
     """Say on stderr which photos could not be read, and exit with the code for it if there are any.
 
     Args:
         failures: `(path, reason)` of those photos.
         total: photos that were asked for.
         done: whether there is a result.
+        some: whether some could be read, or a part; None where all but the failures could.
+        what: was asked for.
 
     Raises:
         typer.Exit: with code 1 if some of the photos could not be read, 2 if none could or there is no result.
@@ -148,9 +157,10 @@ def fail(failures: Sequence[tuple[object, str]], total: int, *, done: bool = Tru
     for _, reason in failures:
         options.say(reason)
     if failures:
-        options.say(f"{len(failures)} of {total} photos could not be read.")
+        options.say(f"{len(failures)} of {total} {what} could not be read.")
     if failures or not done:
-        raise typer.Exit(1 if done and len(failures) < total else 2)
+        read = len(failures) < total if some is None else some
+        raise typer.Exit(1 if done and read else 2)
 
 
 def fail_set(failures: Sequence[tuple[str, str]], images: int) -> None:

@@ -31,7 +31,7 @@ from magface.recognizer import RecognizedFace, Recognizer, portrait
 from magface.report.results import writing
 from magface.tracking import Sighting, Track, Tracker, apart
 from magface.types import U8, Embeddings, Face
-from magface.video import Frame, Video, is_video
+from magface.video import EXTENSIONS, Frame, Video, is_video
 
 TABLE = "best.json"
 _LOCK = ".lock"
@@ -120,9 +120,7 @@ class _Chosen:
 
 def find(paths: Sequence[Path]) -> list[Path]:
     """Videos and photos among files and folders, as `images.find` has it."""
-    from magface import video
-
-    return images.find(paths, extensions=images.EXTENSIONS | video.EXTENSIONS)
+    return images.find(paths, extensions=images.EXTENSIONS | EXTENSIONS)
 
 
 def best_shots(
@@ -207,7 +205,8 @@ class _Search:
         videos: list[Path] = []
         for source in sources:
             try:
-                (videos if is_video(source) else photos).append(source)
+                filmed = is_video(source) or source.suffix.lower() in EXTENSIONS
+                (videos if filmed else photos).append(source)
             except ImageError as error:
                 self.failures.append((str(source), str(error)))
         for photo in self._recognizer.stream(photos):
