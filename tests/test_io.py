@@ -127,3 +127,15 @@ def test_hash_of_a_file(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"abc" * 100_000)
     assert io.sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that have a name")
+def test_a_device_or_pipe_is_never_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(FileExistsError, match="device or pipe"):
+        io.write_atomic(path, b"new")
+    with pytest.raises(FileExistsError, match="device or pipe"):
+        io.check_place(path)
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]

@@ -19,6 +19,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The file is flushed to the disk before it is renamed, so a kill or a full disk at any moment leaves the old file,
     or none, never half of one.
 
+    Raises:
+        OSError: `path` cannot be written, or is a device or pipe, which a file must not replace.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -28,6 +31,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ['a.txt']
     """
     target = Path(path)
+    _refuse_special(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=f".part{target.suffix}", dir=target.parent)
     os.close(handle)
@@ -44,6 +48,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _refuse_special(target: Path) -> None:
+    """To rename a file to the name of a device would take the device from everybody."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise FileExistsError(errno.EEXIST, "it is a device or pipe, not a file", str(target))
+
+
 def check_place(path: str | os.PathLike[str]) -> None:
     """Try whether a file can be written at `path`, before the work whose result goes there; its folder is made.
 
@@ -54,6 +64,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    _refuse_special(target)
     try:
         tempfile.TemporaryFile(dir=target.parent).close()
     except OSError as error:
