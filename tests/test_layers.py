@@ -12,7 +12,7 @@ FLOORS = (
     {"losses", "heads", "backbones", "metrics"},
     {"images", "align", "detect", "engines", "models", "data", "quality", "cluster", "fusion", "gallery"}
     | {"video", "tracking"},
-    {"embedder", "aligner", "recognizer", "benchmarks", "morphing", "fairness", "train"},
+    {"embedder", "aligner", "recognizer", "benchmarks", "morphing", "fairness", "train", "enrollment", "bulk"},
     {"report", "export", "quantize", "cli", "viz", "serve", "__main__"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
@@ -26,9 +26,15 @@ INSIDE = {
     ("benchmarks", "aligner"),
     ("train", "embedder"),
     ("train", "benchmarks"),
+    ("enrollment", "recognizer"),
+    ("enrollment", "embedder"),
+    ("bulk", "recognizer"),
+    ("bulk", "embedder"),
 }
 NEVER = {"models": {"engines", "detect", "images", "align", "data", "quality", "cluster"}}
-HEAVY = {"torch", "openvino", "onnxruntime", "onnx", "pyarrow", "rich", "matplotlib"}
+HEAVY = {"torch", "openvino", "onnxruntime", "onnx", "pyarrow", "rich", "matplotlib"} | {
+    *("faiss", "networkit", "sklearn", "scipy", "pymilvus", "sqlcipher3", "ray", "pandas"),
+}
 # where a heavy package is what the file is about
 AT_HOME = {
     "torch": {"losses", "heads", "backbones", "train", "export"},

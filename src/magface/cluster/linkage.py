@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from magface.cluster.numbering import numbered
 from magface.errors import DataError
 from magface.types import Embeddings
 
@@ -66,18 +67,10 @@ def average_linkage(embeddings: Embeddings, threshold: float) -> NDArray[np.int6
         for column in (sums, sizes, name):
             column[removed] = column[live]
         chain = [removed if row == live else row for row in chain]
-    return _numbered(_roots(joined))
+    return numbered(_roots(joined))
 
 
 def _roots(joined: NDArray[np.int64]) -> NDArray[np.int64]:
     while np.any(joined != joined[joined]):
         joined = joined[joined]
     return joined
-
-
-def _numbered(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number groups by falling size, then by first face."""
-    _, first, member, count = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
-    rank = np.empty(len(count), np.int64)
-    rank[np.lexsort((first, -count))] = np.arange(len(count))
-    return rank[member]
