@@ -150,7 +150,7 @@ def find(paths: Iterable[str | os.PathLike[str]], *, extensions: Container[str] 
     found: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = _walk(path, extensions)
+            files = walk(path, extensions)
         elif os.path.lexists(path):  # a broken link is the failure of one photo
             files = iter([path])
         else:
@@ -161,7 +161,12 @@ def find(paths: Iterable[str | os.PathLike[str]], *, extensions: Container[str] 
 
 
 def read_ahead(
-    paths: Iterable[str | os.PathLike[str]], use: Callable[[Path, U8], _Used], *, ahead: int
+    paths: Iterable[str | os.PathLike[str]],
+    use: Callable[[Path, U8], _Used],
+    *,
+    ahead: int,
+    content: Callable[[str], bytes] | None = None,
+    readers: int | None = None,
 ) -> Iterator[tuple[Path, _Used | str]]:
     """Read image files and make something of them in threads: `decode_ahead` for files.
 
@@ -169,17 +174,27 @@ def read_ahead(
         paths: image files.
         use: see `decode_ahead`.
         ahead: likewise.
+        content: likewise; `None` reads the file.
+        readers: likewise.
 
     Returns:
         Each path, in order, with what was made of it, or with the reason why there is nothing.
     """
     names = (os.fspath(Path(path)) for path in paths)
-    for name, used in decode_ahead(names, _content, lambda name, image: use(Path(name), image), ahead=ahead):
+    found = decode_ahead(
+        names, content or _content, lambda name, image: use(Path(name), image), ahead=ahead, readers=readers
+    )
+    for name, used in found:
         yield Path(name), used
 
 
 def decode_ahead(
-    names: Iterable[str], content: Callable[[str], bytes], use: Callable[[str, U8], _Used], *, ahead: int
+    names: Iterable[str],
+    content: Callable[[str], bytes],
+    use: Callable[[str, U8], _Used],
+    *,
+    ahead: int,
+    readers: int | None = None,
 ) -> Iterator[tuple[str, _Used | str]]:
     """Decode images and make something of them in threads, while the caller works on earlier ones.
 
@@ -192,6 +207,7 @@ def decode_ahead(
         use: makes something of a name and its image, which it does not keep, in any thread; a `MagfaceError` of either
             is the failure of its image alone.
         ahead: images that are read or being read, and not yet taken, at most.
+        readers: threads, >= 1; `None` for one a core, eight at most.
 
     Returns:
         Each name, in order, with what was made of it, or with the reason why there is nothing.
@@ -207,7 +223,7 @@ def decode_ahead(
             return name, str(error)
 
     with ThreadPoolExecutor(1) as alone:
-        yield from prefetch(attempt, names, workers=READERS, limit=ahead)
+        yield from prefetch(attempt, names, workers=readers or READERS, limit=ahead)
 
 
 def _pixels(content: bytes, name: str) -> int:
@@ -229,7 +245,16 @@ def _content(name: str) -> bytes:
         raise ImageError(f"cannot read {name} ({_reason(error)}); check the path.") from error
 
 
-def _walk(folder: Path, extensions: Container[str]) -> Iterator[Path]:
+def walk(folder: Path, extensions: Container[str] = EXTENSIONS) -> Iterator[Path]:
+    """Files of a folder as `find` takes them, one by one and in no order.
+
+    Args:
+        folder: searched to the bottom.
+        extensions: of names, in small letters.
+
+    Raises:
+        ImageError: a folder cannot be listed.
+    """
     seen = set(folder.resolve().parents)
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_unlisted):
         here = Path(place)

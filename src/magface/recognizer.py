@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -114,6 +114,7 @@ class Recognizer:
         model: an `.onnx` file with a card; `None` is the model that ships with the package.
         detector: a `Detector`, or a file as in `detect.load`; `None` is YuNet.
         engine: that runs the network, see `engines.load`.
+        threads: of the network, see `engines.load`.
 
     Attributes:
         embedder: the network.
@@ -131,9 +132,14 @@ class Recognizer:
     """
 
     def __init__(
-        self, model: PathLike | None = None, detector: Detector | PathLike | None = None, engine: EngineName = "auto"
+        self,
+        model: PathLike | None = None,
+        detector: Detector | PathLike | None = None,
+        engine: EngineName = "auto",
+        *,
+        threads: int | None = None,
     ) -> None:
-        self.embedder = Embedder(None if model is None else Path(model), engine=engine)
+        self.embedder = Embedder(None if model is None else Path(model), engine=engine, threads=threads)
         self._finder = Finder(detector)
         self.detector = self._finder.detector
 
@@ -205,18 +211,31 @@ class Recognizer:
             face.crop, face.embedding, self.card, self.embedder.embed, landmarks=face.face.landmarks, limits=limits
         )
 
-    def stream(self, paths: Iterable[PathLike]) -> Iterator[Photo]:
+    def stream(
+        self,
+        paths: Iterable[PathLike],
+        *,
+        content: Callable[[str], bytes] | None = None,
+        readers: int | None = None,
+    ) -> Iterator[Photo]:
         """Read many photos: several are decoded and searched at a time, while the network embeds faces of earlier ones.
 
         As many photos are in memory as there are threads, and fewer where they are very large; of those that wait only
         the cuts of their faces are kept. A photo that cannot be read comes with its `error`.
+
+        Args:
+            paths: of the photos.
+            content: gives the encoded image of a path, in any thread, see `images.decode_ahead`; `None` reads the file.
+            readers: threads that decode and search, see `images.decode_ahead`.
 
         Returns:
             One `Photo` for each path, in order.
         """
         drafts = (
             _Draft(path, error=cuts) if isinstance(cuts, str) else _Draft(path, cuts)
-            for path, cuts in images.read_ahead(paths, lambda path, image: self._cuts(image), ahead=_AHEAD)
+            for path, cuts in images.read_ahead(
+                paths, lambda path, image: self._cuts(image), ahead=_AHEAD, content=content, readers=readers
+            )
         )
         return self._embedded(drafts, _GROUP)
 
