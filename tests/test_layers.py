@@ -28,6 +28,7 @@ INSIDE = {
     ("train", "benchmarks"),
     ("enrollment", "recognizer"),
     ("enrollment", "embedder"),
+    ("bulk", "aligner"),
     ("bulk", "recognizer"),
     ("bulk", "embedder"),
 }
