@@ -7,6 +7,7 @@ ten thousand. How many cells it looks into is measured on a sample of the faces 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,19 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface.errors import DataError
+from magface.geometry import direction
 from magface.types import F32, Embeddings
+
+Index = NDArray[np.int64]
 
 NONE = -1
 """Stands where a face has fewer neighbours than columns."""
+_NEVER = -2.0
+"""Less than any cosine."""
 
-_ROWS = 1024
-_COLUMNS = 8192
+_ROWS, _COLUMNS = 1024, 8192
 """Faces that are compared at a time: 32 MiB of cosines."""
 
-_CELL = 64
-"""Faces in a cell of the approximate search, about."""
+_FEW = 16384
+"""Faces up to which all pairs are compared in about the time that it takes to make cells."""
+_CELL = 32
+"""Faces in a cell, about."""
+_ROUNDS = 3
+"""Of K-means: cells need not be the best ones, only near faces in near cells."""
+_PROBES = (8, 16, 32, 64, 128, 256, 512)
+"""Cells that are looked into for a face: the first number that gives the recall."""
 _SAMPLE = 512
-"""Faces on whose exact neighbours recall is measured."""
+"""Faces whose exact neighbours recall is measured on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +49,7 @@ class Neighbours:
         cosine: `(N, k)` float32, falling along a row; -1 where there is no face.
     """
 
-    index: NDArray[np.int64]
+    index: Index
     cosine: F32
 
     def __len__(self) -> int:
@@ -66,54 +77,27 @@ def exact(embeddings: Embeddings, k: int) -> Neighbours:
         array([2, 2, 1])
     """
     _check(k)
-    directions = embeddings.direction
-    result = _empty(len(directions), k)
-    for first in range(0, len(directions), _ROWS):
-        rows = slice(first, first + _ROWS)
-        result.index[rows], result.cosine[rows] = _nearest(directions, np.arange(len(directions))[rows], k)
-    return result
+    return _exact(embeddings, np.arange(len(embeddings)), k)
 
 
-def _nearest(directions: F32, rows: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], F32]:
-    best = _empty(len(rows), k)
-    index, cosine = best.index, best.cosine
-    worst = np.full((len(rows), 1), -np.inf, np.float32)
-    for first in range(0, len(directions), _COLUMNS):
-        found = directions[rows] @ directions[first : first + _COLUMNS].T
-        inside = (rows >= first) & (rows < first + _COLUMNS)
-        found[inside, rows[inside] - first] = -np.inf
-        if first == 0 and found.shape[1] > k:
-            worst = np.partition(found, -k, axis=1)[:, -k, None]
-        row, column = np.nonzero(found >= worst) if np.isfinite(worst).all() else np.nonzero(np.isfinite(found))
-        kept = index >= 0
-        old = np.nonzero(kept)[0]
-        row_A = np.concatenate([old, row])
-        index_A = np.concatenate([index[kept], column + first])
-        cosine_A = np.concatenate([cosine[kept], found[row, column]])
-        order = np.lexsort((-cosine_A, row_A))
-        row_A = row_A[order]
-        place = np.arange(len(order)) - np.searchsorted(row_A, np.arange(len(rows)))[row_A]
-        order, row_A, place = order[place < k], row_A[place < k], place[place < k]
-        index[row_A, place], cosine[row_A, place] = index_A[order], cosine_A[order]
-        full = index[:, -1] >= 0
-        worst = np.where(full, cosine[:, -1], -np.inf)[:, None]
-    return index, np.clip(cosine, -1, 1)
-
-
-def approximate(embeddings: Embeddings, k: int, *, recall: float = 0.98, seed: int = 0) -> Neighbours:
+def approximate(
+    embeddings: Embeddings, k: int, *, recall: float = 0.98, floor: float = -1.0, seed: int = 0
+) -> Neighbours:
     """Look for the neighbours of a face only in the cells of space around it.
 
-    Time grows about with N log N. One seed gives one result, whatever the number of threads. Few faces are compared
-    exactly. Needs the extra `cluster` (faiss).
+    Time grows about with N log N. One seed gives one result, whatever the number of threads. Up to 16,384 faces are
+    compared exactly. Needs faiss, of the extra `cluster`.
 
     Args:
         embeddings: N faces of one model, raw.
         k: neighbours of a face, at least 1.
-        recall: share of the true neighbours to find, measured on a sample; 0 to 1.
+        recall: share of the true neighbours to find, measured on a sample of the faces; above 0, up to 1.
+        floor: cosine from which a neighbour counts for `recall`; those of a face that resembles nobody are hard to find
+            and tell nothing.
         seed: of the sample and of the cells.
 
     Returns:
-        Nearly the k nearest of each face, itself left out; their cosines are exact.
+        Nearly the k nearest of each face, itself left out.
 
     Raises:
         DataError: k is less than 1, or `recall` is no share.
@@ -126,7 +110,15 @@ def approximate(embeddings: Embeddings, k: int, *, recall: float = 0.98, seed: i
     _check(k)
     if not 0 < recall <= 1:
         raise DataError(f"recall is a share of the neighbours, above 0 and up to 1; {recall} is not.")
-    return exact(embeddings, k)
+    if len(embeddings) <= _FEW:
+        return exact(embeddings, k)
+    rng = np.random.default_rng(seed)
+    cells = _cells(embeddings, rng)
+    _widen(cells, embeddings, k, recall, floor, rng)
+    result = _empty(len(embeddings), k)
+    for rows in _blocks(len(embeddings), _COLUMNS):
+        result.index[rows], result.cosine[rows] = _search(cells, embeddings, np.arange(rows.start, rows.stop), k)
+    return result
 
 
 def _check(k: int) -> None:
@@ -134,5 +126,109 @@ def _check(k: int) -> None:
         raise DataError(f"a face needs at least one neighbour; k = {k} asks for none.")
 
 
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    for first in range(0, count, size):
+        yield slice(first, min(first + size, count))
+
+
 def _empty(count: int, k: int) -> Neighbours:
-    return Neighbours(np.full((count, k), NONE, np.int64), np.full((count, k), -1, np.float32))
+    return Neighbours(np.full((count, k), NONE, np.int64), np.full((count, k), _NEVER, np.float32))
+
+
+def _exact(embeddings: Embeddings, rows: Index, k: int) -> Neighbours:
+    """The neighbours of the faces in `rows`."""
+    result = _empty(len(rows), k)
+    unit = direction(embeddings.vectors[rows])
+    for block in _blocks(len(embeddings), _COLUMNS):
+        faces = direction(embeddings.vectors[block])
+        for at in _blocks(len(rows), _ROWS):
+            _fill(result, at, unit[at], rows[at], faces, block.start)
+    result.cosine[result.index == NONE] = -1
+    return result
+
+
+def _fill(result: Neighbours, at: slice, unit: F32, rows: Index, faces: F32, first: int) -> None:
+    """Let the faces of a block, `first` on, compete in the lines `at` for the neighbours of the faces in `rows`."""
+    index, cosine = result.index[at], result.cosine[at]
+    k = index.shape[1]
+    found = np.clip(unit @ faces.T, -1, 1)
+    itself = np.flatnonzero((rows >= first) & (rows < first + len(faces)))
+    found[itself, rows[itself] - first] = _NEVER
+    least = cosine[:, -1, None]  # strictly more is needed, which any cosine is where the line is not full
+    if found.shape[1] > k and np.any(index[:, -1] == NONE):
+        least = np.nextafter(np.partition(found, -k, axis=1)[:, -k, None], np.float32(_NEVER))
+    line, column = np.nonzero(found > least)
+    _merge(index, cosine, line, column + first, found[line, column])
+
+
+def _merge(index: Index, cosine: F32, line: Index, new: Index, new_cosine: F32) -> None:
+    """Keep the best of what each line has and of what is new for it."""
+    old = np.nonzero(index != NONE)
+    lines = np.concatenate([old[0], line])
+    faces, cosines = np.concatenate([index[old], new]), np.concatenate([cosine[old], new_cosine])
+    order = np.lexsort((-cosines, lines))
+    place = np.arange(len(order)) - np.searchsorted(lines[order], lines[order])
+    order, place = order[place < index.shape[1]], place[place < index.shape[1]]
+    index[lines[order], place], cosine[lines[order], place] = faces[order], cosines[order]
+
+
+def _cells(embeddings: Embeddings, rng: np.random.Generator) -> Any:
+    """Faces by the nearest of many centres: spherical K-means, the centres found by way of a graph over them."""
+    import faiss
+
+    count, size = embeddings.vectors.shape
+    centres = direction(embeddings.vectors[np.sort(rng.choice(count, count // _CELL, replace=False))])
+    for _ in range(_ROUNDS):
+        graph, sums = _graph(centres), np.zeros_like(centres)
+        for rows in _blocks(count, _COLUMNS):
+            unit = direction(embeddings.vectors[rows])
+            cell = graph.search(unit, 1)[1][:, 0]
+            order = np.argsort(cell, kind="stable")
+            starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+            sums[cell[order[starts]]] += np.add.reduceat(unit[order], starts)
+        occupied = np.any(sums, axis=1)
+        centres[occupied] = direction(sums[occupied])
+    cells = faiss.IndexIVFFlat(_graph(centres), size, len(centres), faiss.METRIC_INNER_PRODUCT)
+    cells.quantizer_trains_alone, cells.is_trained = 1, True
+    for rows in _blocks(count, _COLUMNS):
+        cells.add(direction(embeddings.vectors[rows]))
+    return cells
+
+
+def _graph(centres: F32) -> Any:
+    """Hierarchical navigable small world over the centres; their order makes the graph, so one thread adds them."""
+    import faiss
+
+    graph = faiss.IndexHNSWFlat(centres.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = 40, 32
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        graph.add(centres)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return graph
+
+
+def _widen(cells: Any, embeddings: Embeddings, k: int, recall: float, floor: float, rng: np.random.Generator) -> None:
+    """Look into as many cells as give the recall on a sample."""
+    import faiss
+
+    sample = np.sort(rng.choice(len(embeddings), _SAMPLE, replace=False))
+    truth = _exact(embeddings, sample, k)
+    counts = truth.cosine >= floor
+    for probes in _PROBES:
+        cells.nprobe = probes
+        faiss.downcast_index(cells.quantizer).hnsw.efSearch = max(32, 2 * probes)
+        index, _ = _search(cells, embeddings, sample, k)
+        hit = (truth.index[:, :, None] == index[:, None, :]).any(axis=2)
+        if hit[counts].sum() >= recall * counts.sum():
+            return
+
+
+def _search(cells: Any, embeddings: Embeddings, rows: Index, k: int) -> tuple[Index, F32]:
+    cosine, index = cells.search(direction(embeddings.vectors[rows]), k + 1)
+    itself = index == rows[:, None]
+    order = np.argsort(itself, axis=1, kind="stable")[:, :k]
+    index, cosine = np.take_along_axis(index, order, 1), np.take_along_axis(cosine, order, 1)
+    return index, np.where(index == NONE, -1, np.clip(cosine, -1, 1))
