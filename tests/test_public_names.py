@@ -8,6 +8,7 @@ import magface
 PUBLIC = """
 __version__ Recognizer RecognizedFace Photo Verification analyze Embedder Embeddings Face Detector YuNet Card
 direction magnitude cosine angle score percentile average_linkage fuse Templates
+Gallery Entry open_gallery
 MagfaceError ImageError NoFaceError ModelError EngineError DataError
 """
 

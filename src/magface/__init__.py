@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from magface.embedder import Embedder
     from magface.errors import DataError, EngineError, ImageError, MagfaceError, ModelError, NoFaceError
     from magface.fusion import Templates, fuse
+    from magface.gallery import Entry, Gallery, open_gallery
     from magface.geometry import angle, cosine, direction, magnitude
     from magface.models.card import Card
     from magface.quality.calibration import percentile, score
@@ -45,6 +46,9 @@ __all__ = [
     "average_linkage",
     "fuse",
     "Templates",
+    "Gallery",
+    "Entry",
+    "open_gallery",
     "MagfaceError",
     "ImageError",
     "NoFaceError",
@@ -59,6 +63,7 @@ _HOMES = {
     "embedder": ["Embedder"],
     "errors": ["MagfaceError", "ImageError", "NoFaceError", "ModelError", "EngineError", "DataError"],
     "fusion": ["fuse", "Templates"],
+    "gallery": ["Gallery", "Entry", "open_gallery"],
     "geometry": ["direction", "magnitude", "cosine", "angle"],
     "models.card": ["Card"],
     "quality.calibration": ["score", "percentile"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from time import time as now
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class Entry:
         source: where the picture is, a path or an address; "" when it is not known.
         box: `[x1, y1, x2, y2]` of the face in that picture, pixels; None for a picture that is the aligned crop.
         crop: the aligned crop as a JPEG or PNG file; empty where it is not kept.
-        time: when the face was enrolled, seconds since 1970 in UTC.
+        time: when the face was enrolled, seconds since 1970 in UTC; now, if not given.
 
     Raises:
         DataError: a field is out of range; the message names the person.
@@ -41,7 +42,7 @@ class Entry:
     source: str = ""
     box: Box | None = None
     crop: bytes = b""
-    time: float = 0.0
+    time: float = field(default_factory=now)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vector", np.ascontiguousarray(self.vector, np.float32))
@@ -151,10 +152,13 @@ class Hits:
     Attributes:
         people: `(Q, K)` int64, ids of people; -1 where there are fewer than K.
         cosine: `(Q, K)` float32, of probe and template, not rising along K; -inf where there is nobody.
+        searched: people who could be found, those with the label that was asked for; None where a store does not count
+            them, and everybody is taken to be searched.
     """
 
     people: NDArray[np.int64]
     cosine: F32
+    searched: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
