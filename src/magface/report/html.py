@@ -59,7 +59,7 @@ class _Tile:
     @property
     def band(self) -> str:
         """How good the picture is, by the score that is shown."""
-        return "strong" if self.score >= STRONG else "weak" if self.score < WEAK else "fair"
+        return band(self.score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,27 @@ class _Person:
     size: int
     tiles: tuple[_Tile, ...]
     cover: str
+
+
+def band(score: float) -> str:
+    """How good a picture of that score is: `strong`, `fair` or `weak`."""
+    return "strong" if score >= STRONG else "weak" if score < WEAK else "fair"
+
+
+def environment() -> jinja2.Environment:
+    """What fills in the pages that lie beside this file; all that is filled in is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def style(name: str) -> Markup:
+    """A style sheet that lies beside this file."""
+    return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))  # noqa: S704 our own file
 
 
 def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
@@ -83,26 +104,19 @@ def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
         crops: folder with the pictures of the faces.
     """
     names = photos["photo"].to_pylist()
-    root = _root(names)
+    root = common_root(names)
     sizes = np.bincount(faces["person"].to_numpy(), minlength=1)
     tiles = _shown(_tiles(faces, root))
     groups: dict[int, list[_Tile]] = defaultdict(list)
     for tile in tiles:
         groups[tile.person].append(tile)
     people = [
-        _Person(number, int(sizes[number]), tuple(group), _picture(crops / group[0].crop, _COVER))
+        _Person(number, int(sizes[number]), tuple(group), picture(crops / group[0].crop, _COVER))
         for number, group in sorted(groups.items())
         if sizes[number] > 1
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
-        css=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),  # noqa: S704 our own file
+    return environment().get_template("report.html").render(
+        css=style("report.css"),
         card=card,
         root=root,
         strong=round(STRONG),
@@ -117,9 +131,9 @@ def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
         people=people,
         singles=[tile for tile in tiles if sizes[tile.person] == 1],
         tiles=sorted(tiles, key=lambda tile: -tile.magnitude),
-        pictures=[(tile.id, _picture(crops / tile.crop, _THUMBNAIL)) for tile in tiles],
-        without_face=[_below(name, root) for name in without_face(photos)],
-        failures=[(_below(name, root), reason) for name, reason in failures(photos)],
+        pictures=[(tile.id, picture(crops / tile.crop, _THUMBNAIL)) for tile in tiles],
+        without_face=[below(name, root) for name in without_face(photos)],
+        failures=[(below(name, root), reason) for name, reason in failures(photos)],
     )
 
 
@@ -144,7 +158,7 @@ def _tiles(faces: pa.Table, root: str) -> list[_Tile]:
         faces[name].to_pylist() for name in ("photo", "face", "person", "magnitude", "score", "percentile", "crop")
     ]
     return [
-        _Tile(place, _below(photo, root), number, person, magnitude, round(score), percentile, crop)
+        _Tile(place, below(photo, root), number, person, magnitude, round(score), percentile, crop)
         for place, (photo, number, person, magnitude, score, percentile, crop) in enumerate(zip(*columns, strict=True))
     ]
 
@@ -159,7 +173,7 @@ def _shown(tiles: Sequence[_Tile]) -> list[_Tile]:
     return [tile for *_, tile in sorted(ranked, key=lambda entry: entry[:2])[:SHOWN]]
 
 
-def _picture(path: Path, side: int) -> str:
+def picture(path: Path, side: int) -> str:
     """A picture as data URI, reduced to `side` pixels; empty where the file is gone."""
     image = cv2.imread(os.fspath(path))
     if image is None:
@@ -170,10 +184,10 @@ def _picture(path: Path, side: int) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
 
 
-def _root(names: Sequence[str]) -> str:
+def common_root(names: Sequence[str]) -> str:
     """Folder that all photos lie below."""
     return os.path.commonpath([os.path.dirname(name) for name in names])  # noqa: PTH120 names are text, not paths
 
 
-def _below(name: str, root: str) -> str:
+def below(name: str, root: str) -> str:
     return os.path.relpath(name, root)
