@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "quality",
     "best-shot",
+    "gallery",
     "train",
     "finetune",
     "evaluate",
@@ -37,8 +38,14 @@ COMMANDS = (
 )
 INNER = ("quality calibrate",)
 """Commands inside one that does something by itself; the first argument tells, `./calibrate` is a folder."""
-TRAINING = ("torch", "onnxscript", "tensorboardX")
-"""What the extra `train` brings."""
+EXTRAS = {
+    **dict.fromkeys(("torch", "onnxscript", "tensorboardX"), "train"),
+    **dict.fromkeys(("faiss", "networkit", "sklearn", "scipy"), "cluster"),
+    **dict.fromkeys(("pymilvus", "milvus_lite"), "milvus"),
+    "sqlcipher3": "gallery",
+    "ray": "ray",
+}
+"""The extra of this package that brings another one."""
 
 
 class _Commands(TyperGroup):
@@ -70,13 +77,16 @@ class _Commands(TyperGroup):
         found = getattr(module, name.rpartition(" ")[2])
         one = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
         if isinstance(found, tuple):  # a group is the functions of its commands
-            one.callback(help=inspect.getdoc(module))(lambda: None)
+            one.callback(help=_help(module))(getattr(module, "common", lambda: None))
         for function in found if isinstance(found, tuple) else (found,):
-            text = (inspect.getdoc(function) or "").replace(
-                r"\b", "\b"
-            )  # docstrings are raw; click wants the control character
-            one.command(cmd_name if function is found else function.__name__, help=text)(function)
+            name = cmd_name if function is found else function.__name__.rstrip("_")
+            one.command(name, help=_help(function))(function)
         return typer.main.get_command(one)
+
+
+def _help(documented: object) -> str:
+    """Its docstring; click wants a control character where raw docstrings have letters."""
+    return (inspect.getdoc(documented) or "").replace(r"\b", "\b")
 
 
 app = typer.Typer(
@@ -132,9 +142,10 @@ def main(arguments: list[str] | None = None) -> None:
     except MagfaceError as error:
         _fail(str(error), arguments)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING:
+        extra = "gallery" if error.name == "faiss" and "gallery" in arguments else EXTRAS.get(error.name or "")
+        if extra is None:
             raise
-        _fail(f"this command needs {error.name}; pip install 'magface[train]'.", arguments)
+        _fail(f"this command needs {error.name}; pip install 'magface[{extra}]'.", arguments)
     except OSError as error:
         place = error.filename or "a file"
         _fail(f"cannot use {place} ({error.strerror or error}); check the path and the room there.", arguments)

@@ -1,0 +1,53 @@
+"""Where a gallery is: the option that its commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from magface.errors import DataError
+
+if TYPE_CHECKING:
+    from magface.gallery.gallery import Gallery
+    from magface.gallery.records import Settings
+    from magface.models.card import Card
+
+ENVIRONMENT = "MAGFACE_GALLERY"
+DEFAULT = "faces.db"
+
+Uri = Annotated[
+    str | None,
+    typer.Option(help=f"Gallery: a file, milvus:FILE or http://HOST:PORT. [default: ${ENVIRONMENT}, or {DEFAULT}]"),
+]
+
+
+@contextmanager
+def opened(
+    uri: str | None, card: Card | None = None, *, create: bool = False, settings: Settings | None = None
+) -> Iterator[Gallery]:
+    """The gallery of the option, or of the environment, or that of the current folder."""
+    from magface.gallery import open_gallery
+
+    place = uri or os.environ.get(ENVIRONMENT) or DEFAULT
+    with open_gallery(place, card, create=create, settings=settings) as found:
+        yield found
+
+
+def confirmed(question: str, yes: bool) -> None:
+    """Ask before something is lost for good.
+
+    Raises:
+        DataError: nobody said yes, or there is nobody to ask.
+    """
+    if yes:
+        return
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        raise DataError("nothing was done; say --yes to do it without a question.")
