@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface.data.audit import CHANCE, groups, links, own_cosine, wrong
-from magface.errors import DataError, ModelError
+from magface.errors import DataError
 from magface.gallery import openset
-from magface.gallery.openset import By, Shift
+from magface.gallery.openset import NONE, Shift
 from magface.gallery.policy import Policy
 from magface.gallery.records import Person
 from magface.gallery.searching import SHORTLIST
@@ -25,10 +25,13 @@ from magface.geometry import cosine, direction, magnitude
 from magface.metrics.verification import threshold_at_fmr
 from magface.models.card import Card
 from magface.quality import qmagface
+from magface.quality.qmagface import FALSE_MATCHES
 from magface.types import F32
 
 LIMIT = 100_000
 """Findings of a kind that are listed, at most."""
+FEWEST = 20
+"""People that a gallery can be calibrated with."""
 _FACES = 2048
 _PEOPLE = 1024
 _NEAREST = 8
@@ -110,7 +113,7 @@ class Audit:
     agree: float
 
 
-def audit(store: Store, policy: Policy, shift: Shift | None) -> Audit:
+def audit(store: Store, policy: Policy, shift: Shift) -> Audit:
     """See `Gallery.audit`."""
     people = store.counts().people
     far = openset.cosine_at(store.card, max(each.fmr for each in store.card.thresholds))
@@ -136,7 +139,7 @@ def audit(store: Store, policy: Policy, shift: Shift | None) -> Audit:
     return Audit(*listed, far, near, agree)
 
 
-def agreement(card: Card, people: int, shift: Shift | None = None) -> float:
+def agreement(card: Card, people: int, shift: Shift = NONE) -> float:
     """Cosine from which two templates are likely one person: a tenth of a pair of different people reaches it.
 
     Equation: agreement of people (t(FMR), FMR = 0.1 / (N (N - 1) / 2))
@@ -147,7 +150,7 @@ def agreement(card: Card, people: int, shift: Shift | None = None) -> float:
         shift: of `Gallery.calibrate`.
     """
     pairs = max(people * (people - 1) / 2, 1)
-    return openset.cosine_at(card, CHANCE / pairs) + (shift.value if shift else 0.0)
+    return openset.cosine_at(card, CHANCE / pairs, shift)
 
 
 def _likenesses(store: Store, agree: float) -> dict[tuple[int, int], float]:
@@ -278,31 +281,34 @@ def _names(store: Store, ids: Iterable[int]) -> dict[int, str]:
     return {person.id: person.name for person in store.people(sorted(ids))}
 
 
-def calibrated(store: Store, fpir: float, by: By, searches: int) -> Shift:
+def calibrated(store: Store, fpir: float, searches: int) -> Shift:
     """See `Gallery.calibrate`.
 
     Who is found as near as one person under two names is, see `agreement`, is taken to be that person and passed over;
-    a real double of somebody is so passed over too, and `Shift.left_out` says how often.
+    a real double of somebody is so passed over too, and `Shift.passed` says how often.
     """
     people = store.counts().people
-    rest = max(people - 1, 1)
-    expected = openset.threshold(store.card, fpir, rest, by).threshold
-    agree = agreement(store.card, people)
-    best: list[float] = []
-    passed = 0
     count = min(people, max(searches, 1))
+    if count < FEWEST:
+        raise DataError(f"a gallery is calibrated with {FEWEST} people at least; there are {count}.")
+    rate = min(max(fpir, FALSE_MATCHES / count), 0.5)
+    strangers = _Strangers(store, agreement(store.card, people))
     chosen = _chosen(store, {place * people // count for place in range(count)})
     while some := list(islice(chosen, _PEOPLE)):
-        values, twins = _strangers(store, some, by, agree)
-        best += values
-        passed += twins
-    threshold = threshold_at_fmr(best, fpir) if best else None
-    if threshold is None:
-        raise DataError(
-            f"FPIR {fpir:g} needs at least {math.ceil(1 / fpir):,} people to be measured; there are {len(best):,}: "
-            "choose a higher rate, or do without."
-        )
-    return Shift(threshold - expected, fpir, people, len(best), passed)
+        strangers.add(some)
+    cosine = _beside(strangers.cosine, openset.threshold(store.card, rate, people - 1, "cosine").threshold, rate)
+    score = 0.0
+    if store.card.comparison is not None:
+        score = _beside(strangers.score, openset.threshold(store.card, rate, people - 1, "quality").threshold, rate)
+    return Shift(cosine, score, rate, people, len(strangers.cosine), strangers.passed)
+
+
+def _beside(best: Sequence[float], expected: float, rate: float) -> float:
+    """How far the threshold that a rate takes lies above what was expected."""
+    found = threshold_at_fmr(best, rate) if best else None
+    if found is None:
+        raise DataError(f"too few people are there to measure FPIR {rate:g}; enroll more, or do without.")
+    return found - expected
 
 
 def _chosen(store: Store, places: set[int]) -> Iterator[tuple[int, F32]]:
@@ -314,29 +320,37 @@ def _chosen(store: Store, places: set[int]) -> Iterator[tuple[int, F32]]:
                 yield person.id, faces[place % len(faces)].vector
 
 
-def _strangers(store: Store, probes: Sequence[tuple[int, F32]], by: By, agree: float) -> tuple[list[float], int]:
-    """Value of the best of all other people for each probe, and how many were passed over people as near as twins."""
-    vectors = np.stack([vector for _, vector in probes])
-    hits = store.search(direction(vectors), _NEAREST if by == "cosine" else SHORTLIST)
-    everybody = {person.id: person for person in store.people(np.unique(hits.people[hits.people >= 0]).tolist())}
-    values: list[float] = []
-    twins = 0
-    for (own, vector), ids in zip(probes, hits.people.tolist(), strict=True):
-        others = [everybody[id].template for id in ids if id in everybody and id != own]
-        if not others:
-            continue
-        templates = np.stack(others)
-        near = cosine(templates, vector)
-        far = near < agree
-        twins += not far.all()
-        if far.any():
-            values.append(float(_values(store, near[far], templates[far], vector, by).max()))
-    return values, twins
+class _Strangers:
+    """The best that each search found among other people.
 
+    Attributes:
+        cosine: of each.
+        score: quality-aware score of each; empty for a model without.
+        passed: searches that found somebody as near as one person under two names is.
+    """
 
-def _values(store: Store, near: F32, templates: F32, probe: F32, by: By) -> NDArray[np.floating]:
-    if by == "cosine":
-        return near
-    if store.card.comparison is None:
-        raise ModelError(f"{store.card.name} has no quality-aware score; calibrate the cosine.")
-    return qmagface.score(near, np.minimum(magnitude(templates), magnitude(probe)), store.card.comparison)
+    def __init__(self, store: Store, agree: float) -> None:
+        self._store, self._agree = store, agree
+        self.cosine: list[float] = []
+        self.score: list[float] = []
+        self.passed = 0
+
+    def add(self, probes: Sequence[tuple[int, F32]]) -> None:
+        """Search for faces of people, given with their ids, among all others."""
+        hits = self._store.search(direction(np.stack([vector for _, vector in probes])), SHORTLIST)
+        everybody = {person.id: person for person in self._store.people(np.unique(hits.people).tolist())}
+        for (own, vector), ids in zip(probes, hits.people.tolist(), strict=True):
+            others = [everybody[id].template for id in ids if id in everybody and id != own]
+            if others:
+                self._enter(np.stack(others), vector)
+
+    def _enter(self, templates: F32, probe: F32) -> None:
+        near = cosine(templates, probe)
+        strange = near < self._agree
+        self.passed += not strange.all()
+        if not strange.any():
+            return
+        self.cosine.append(float(near[strange].max()))
+        if self._store.card.comparison is not None:
+            lower = np.minimum(magnitude(templates[strange]), magnitude(probe))
+            self.score.append(float(qmagface.score(near[strange], lower, self._store.card.comparison).max()))

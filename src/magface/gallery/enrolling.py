@@ -37,7 +37,7 @@ def template(vectors: Sequence[F32]) -> F32:
 
 
 def enrolled(
-    store: Store, entries: Iterable[Entry], policy: Policy, labels: Sequence[str], check: bool, shift: Shift | None
+    store: Store, entries: Iterable[Entry], policy: Policy, labels: Sequence[str], check: bool, shift: Shift
 ) -> Iterator[list[Enrolment]]:
     """What the entries of each batch came to, once it is durable; see `Gallery.enroll`."""
     waiting = iter(entries)
@@ -143,7 +143,7 @@ class _Batch:
         copies = near[np.arange(len(new)), best] >= self._policy.copy
         return [(int(b) if copy else None, float(c)) for b, copy, c in zip(best, copies, own, strict=True)]
 
-    def judge(self, store: Store, shift: Shift | None) -> None:
+    def judge(self, store: Store, shift: Shift) -> None:
         """Say who is nearer to somebody else, now that all are there."""
         rows = [row for row, result in enumerate(self.results) if result.added]
         if not rows:

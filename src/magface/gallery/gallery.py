@@ -50,7 +50,7 @@ class Info:
         fingerprint: of that model, hex sha256.
         settings: how the gallery is kept and searched.
         policy: who may be enrolled.
-        calibrated: what `Gallery.calibrate` found, for `cosine` and `quality`; only where it was asked.
+        calibrated: what `Gallery.calibrate` found; None where it was not asked.
     """
 
     counts: Counts
@@ -59,7 +59,7 @@ class Info:
     fingerprint: str
     settings: Settings
     policy: Policy
-    calibrated: dict[By, Shift]
+    calibrated: Shift | None
 
 
 def open_gallery(
@@ -193,10 +193,18 @@ class Gallery:
 
     def info(self) -> Info:
         """What there is to know of the gallery."""
-        shifts = {by: shift for by in openset.BY if (shift := self._shift(by))}
+        shift = self._shift()
         model = f"{self.card.name} {self.card.version}"
         labels = tuple(self.store.labels())
-        return Info(self.store.counts(), labels, model, self.card.sha256, self.settings, self.policy, shifts)
+        return Info(
+            self.store.counts(),
+            labels,
+            model,
+            self.card.sha256,
+            self.settings,
+            self.policy,
+            shift if shift.searches else None,
+        )
 
     # people and faces
 
@@ -271,7 +279,7 @@ class Gallery:
         for label in labels:
             check_name(label, "a label")
         results: list[Enrolment] = []
-        for batch in enrolling.enrolled(self.store, entries, self.policy, labels, check, self._shift("cosine")):
+        for batch in enrolling.enrolled(self.store, entries, self.policy, labels, check, self._shift()):
             results += batch
             if progress:
                 progress(len(batch))
@@ -416,8 +424,7 @@ class Gallery:
                 out of range.
             ModelError: `by` is `quality`, and the model has no quality-aware score.
         """
-        shift = None if fpir is None else self._shift(by)
-        return list(searching.search(self.store, self._probes(probes), k, by, fpir, label, shift))
+        return list(searching.search(self.store, self._probes(probes), k, by, fpir, label, self._shift()))
 
     def verify(self, probe: F32, person: str, fmr: float = 1e-3) -> Claim:
         """Compare a face with the person whose it is said to be.
@@ -436,33 +443,36 @@ class Gallery:
 
     def threshold(self, fpir: float, *, by: By = "cosine") -> OpenSet:
         """Threshold of searches in the whole gallery at a false positive identification rate, and how it came about."""
-        return openset.threshold(self.card, fpir, self.store.counts().people, by, self._shift(by))
+        return openset.threshold(self.card, fpir, self.store.counts().people, by, self._shift())
 
-    def calibrate(self, fpir: float = 0.01, *, by: By = "cosine", searches: int = 10_000) -> OpenSet:
-        """Measure what the open-set threshold has to be for the people of this gallery, and keep it.
+    def calibrate(self, fpir: float = 0.1, *, searches: int = 10_000) -> Shift:
+        """Measure what open-set thresholds have to be for the people of this gallery, and keep it.
 
-        Faces of people in the gallery are searched among all others, as strangers are. What that moves the threshold
-        by, beside what the card says, is kept, and added for every later search at any rate.
+        Faces of people in the gallery are searched among all others, as strangers are. What that moves thresholds by,
+        beside what the card says, is kept and added in every later search, whatever its rate and however many people
+        there are by then.
 
         Args:
-            fpir: between 0 and 1; it is measured, so `1 / fpir` people are needed.
-            by: `cosine` or `quality`.
-            searches: at most, spread over all people, one of each.
+            fpir: rate to measure at, between 0 and 1; a higher one, up to 0.5, where fewer than 10 searches would
+                identify somebody.
+            searches: at most, one face each of people spread over the gallery.
 
         Returns:
-            The threshold as searches use it from now on.
+            What was found; `threshold` says what it makes of a rate.
 
         Raises:
-            DataError: there are too few people for the rate.
+            DataError: there are too few people.
         """
-        shift = auditing.calibrated(self.store, fpir, by, searches)
+        if not 0 < fpir < 1:
+            raise DataError(f"the false positive identification rate must lie between 0 and 1; {fpir:g} does not.")
+        shift = auditing.calibrated(self.store, fpir, searches)
         with self.store.writing() as transaction:
-            transaction.set_note(f"{_SHIFT} {by}", shift.to_json())
-        return self.threshold(fpir, by=by)
+            transaction.set_note(_SHIFT, shift.to_json())
+        return shift
 
     def audit(self) -> Audit:
         """Look for copies of pictures, likely wrong faces, people who look as one, and people known by poor faces."""
-        return auditing.audit(self.store, self.policy, self._shift("cosine"))
+        return auditing.audit(self.store, self.policy, self._shift())
 
     def reembed(self, card: Card, embed: Callable[[Sequence[StoredFace]], Sequence[tuple[F32, float]]]) -> None:
         """Replace every vector by that of another model, all of them or none.
@@ -494,12 +504,11 @@ class Gallery:
                         vectors += [entry.vector for entry in found]
                     transaction.set_person(dataclasses.replace(person, template=enrolling.template(vectors)))
             transaction.set_card(card)
-            for by in openset.BY:
-                transaction.set_note(f"{_SHIFT} {by}", "")
+            transaction.set_note(_SHIFT, "")
         self.store.purge()
 
-    def _shift(self, by: By) -> Shift | None:
-        return Shift.from_json(self.store.note(f"{_SHIFT} {by}"))
+    def _shift(self) -> Shift:
+        return Shift.from_json(self.store.note(_SHIFT))
 
     def _probes(self, probes: Embeddings | F32) -> F32:
         """`(Q, D)` float32, checked."""

@@ -7,9 +7,11 @@ that a model card has measured: the threshold is then extrapolated, and every th
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, get_args
@@ -25,40 +27,53 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """What a gallery found its own strangers to need, beside the card.
+    """What the people of a gallery need, beside the card.
 
     Attributes:
-        value: what is added to every threshold of the card, in cosine or score.
+        cosine: what is added to thresholds of the cosine.
+        score: what is added to thresholds of the quality-aware score; 0 for a model without.
         fpir: the rate it was measured at.
         people: in the gallery at that time.
-        searches: of people who had been left out, behind it.
-        left_out: searches that found somebody as near as one person under two names is.
+        searches: behind it, each for somebody who had been left out.
+        passed: searches that found somebody so near that it may be the same person under another name, who was passed
+            over.
     """
 
-    value: float
+    cosine: float
+    score: float
     fpir: float
     people: int
     searches: int
-    left_out: int = 0
+    passed: int = 0
 
     def to_json(self) -> str:
         """As it is kept in a gallery."""
-        return json.dumps([self.value, self.fpir, self.people, self.searches, self.left_out])
+        return json.dumps(dataclasses.asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> Shift | None:
-        """Of a text that `to_json` made; None for "".
+    def from_json(text: str) -> Shift:
+        """Shift of a text that `to_json` made; none for "".
 
         Raises:
             DataError: the text is another.
+
+        Example:
+            >>> Shift.from_json(Shift(0.01, 0.0, 0.1, 100, 100).to_json()).cosine
+            0.01
         """
         if not text:
-            return None
+            return NONE
         try:
-            value, fpir, people, searches, left_out = json.loads(text)
-            return Shift(float(value), float(fpir), int(people), int(searches), int(left_out))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise DataError("the calibration in the gallery cannot be read; calibrate it again.") from error
+            found = Shift(**json.loads(text))
+            if all(math.isfinite(value) for value in (found.cosine, found.score)):
+                return found
+        except (TypeError, ValueError, RecursionError):
+            pass
+        raise DataError("the calibration in the gallery cannot be read; calibrate it again.")
+
+
+NONE = Shift(0.0, 0.0, 1.0, 0, 0)
+"""Of a gallery that was not calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +87,7 @@ class OpenSet:
         people: who are searched.
         fmr: false match rate of one comparison that this takes.
         measured: lowest false match rate that the card measured.
-        shift: of the gallery, that is in `threshold`; None where it comes from the card alone.
+        shift: of the gallery, which is in `threshold`.
     """
 
     threshold: float
@@ -81,7 +96,7 @@ class OpenSet:
     people: int
     fmr: float
     measured: float
-    shift: Shift | None = None
+    shift: Shift = NONE
 
     @property
     def extrapolated(self) -> float:
@@ -97,14 +112,10 @@ class OpenSet:
             'FPIR 0.01 of 4,000 people takes a false match rate of 2.5e-06, 40 times below what was measured:
             extrapolated.'
         """
-        beyond = f", {self.extrapolated:,.0f} times below what was measured: extrapolated" if self.beyond else ""
-        own = (
-            f"; moved by {self.shift.value:+.3f} after {self.shift.searches:,} searches of the gallery itself"
-            if self.shift
-            else ""
-        )
         people = f"{self.people:,} {'person' if self.people == 1 else 'people'}"
-        return f"FPIR {self.fpir:g} of {people} takes a false match rate of {self.fmr:.2g}{beyond}{own}."
+        far = f", {self.extrapolated:,.0f} times below what was measured: extrapolated" if self.beyond else ""
+        own = f"; moved by {self.shift.searches:,} searches of the gallery itself" if self.shift.searches else ""
+        return f"FPIR {self.fpir:g} of {people} takes a false match rate of {self.fmr:.2g}{far}{own}."
 
     @property
     def beyond(self) -> bool:
@@ -112,7 +123,7 @@ class OpenSet:
         return self.extrapolated > 1 + 1e-6
 
 
-def threshold(card: Card, fpir: float, people: int, by: By = "cosine", shift: Shift | None = None) -> OpenSet:
+def threshold(card: Card, fpir: float, people: int, by: By = "cosine", shift: Shift = NONE) -> OpenSet:
     """Threshold at a false positive identification rate in a gallery of so many people.
 
     Equation: FMR = 1 - (1 - FPIR)^(1/N)
@@ -126,7 +137,7 @@ def threshold(card: Card, fpir: float, people: int, by: By = "cosine", shift: Sh
         fpir: between 0 and 1, both excluded.
         people: who are searched; of an empty gallery, as of one person.
         by: `cosine`, or `quality` for the quality-aware score.
-        shift: of `Gallery.calibrate`, added.
+        shift: of `Gallery.calibrate`.
 
     Raises:
         DataError: `fpir` is out of range.
@@ -141,12 +152,11 @@ def threshold(card: Card, fpir: float, people: int, by: By = "cosine", shift: Sh
     if not 0 < fpir < 1:
         raise DataError(f"the false positive identification rate must lie between 0 and 1; {fpir:g} does not.")
     fmr = -math.expm1(math.log1p(-fpir) / max(people, 1))
-    value = cosine_at(card, fmr) if by == "cosine" else score_at(card, fmr)
-    measured = min(each.fmr for each in card.thresholds)
-    return OpenSet(value + (shift.value if shift else 0.0), by, fpir, people, fmr, measured, shift)
+    value = cosine_at(card, fmr, shift) if by == "cosine" else score_at(card, fmr, shift)
+    return OpenSet(value, by, fpir, people, fmr, min(each.fmr for each in card.thresholds), shift)
 
 
-def cosine_at(card: Card, fmr: float) -> float:
+def cosine_at(card: Card, fmr: float, shift: Shift = NONE) -> float:
     """Cosine at a false match rate, measured or not.
 
     Equation: t(FMR) linear in the normal quantile z(1 - FMR), through the measured rates
@@ -158,12 +168,13 @@ def cosine_at(card: Card, fmr: float) -> float:
     Args:
         card: of the model.
         fmr: between 0 and 1, both excluded.
+        shift: of `Gallery.calibrate`, added.
     """
-    points = [(each.fmr, each.cosine) for each in card.thresholds]
-    return _line(points if len(points) > 1 else [(0.5, 0.0), *points], fmr)
+    points = {each.fmr: each.cosine for each in card.thresholds}
+    return _line(points if len(points) > 1 else {0.5: 0.0, **points}, fmr) + shift.cosine
 
 
-def score_at(card: Card, fmr: float) -> float:
+def score_at(card: Card, fmr: float, shift: Shift = NONE) -> float:
     """Quality-aware score at a false match rate, measured or not.
 
     A score is never above its cosine, and is the cosine itself from `alpha / beta` on. So its threshold is never above
@@ -172,25 +183,26 @@ def score_at(card: Card, fmr: float) -> float:
     Args:
         card: of the model.
         fmr: between 0 and 1, both excluded.
+        shift: of `Gallery.calibrate`, added.
 
     Raises:
         ModelError: the card has no quality-aware score.
     """
     if card.comparison is None:
         raise ModelError(f"{card.name} has no quality-aware score; search by cosine.")
-    cosine = cosine_at(card, fmr)
-    points = [(each.fmr, each.score) for each in card.comparison.thresholds]
+    cosine = cosine_at(card, fmr, shift)
+    points = {each.fmr: each.score for each in card.comparison.thresholds}
     if cosine >= card.comparison.alpha / card.comparison.beta or len(points) < 2:
         return cosine
-    return min(cosine, _line(points, fmr))
+    return min(cosine, _line(points, fmr) + shift.score)
 
 
-def _line(points: Sequence[tuple[float, float]], fmr: float) -> float:
-    """Value at a rate, linear in its normal quantile between the two points around it, or the outermost two."""
-    known = sorted({_quantile(rate): value for rate, value in points}.items())
+def _line(points: Mapping[float, float], fmr: float) -> float:
+    """Value at a rate, linear in its normal quantile between the two rates around it, or through the outermost two."""
+    known = sorted((_quantile(rate), value) for rate, value in points.items())
     z = _quantile(fmr)
-    after = min(max(next((i for i, (at, _) in enumerate(known) if at >= z), len(known)), 1), len(known) - 1)
-    (z0, t0), (z1, t1) = known[after - 1], known[after]
+    after = min(max(bisect_left(known, (z,)), 1), len(known) - 1)
+    (z0, t0), (z1, t1) = known[after - 1 : after + 1] if len(known) > 1 else [(z - 1, known[0][1]), (z, known[0][1])]
     return t0 + (t1 - t0) * (z - z0) / (z1 - z0)
 
 

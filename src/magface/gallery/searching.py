@@ -105,7 +105,7 @@ class Claim:
 
 
 def search(
-    store: Store, probes: F32, k: int, by: By, fpir: float | None, label: str | None, shift: Shift | None
+    store: Store, probes: F32, k: int, by: By, fpir: float | None, label: str | None, shift: Shift
 ) -> Iterator[Search]:
     """See `Gallery.search`."""
     if by not in openset.BY:
