@@ -89,8 +89,8 @@ def _tell_info(found: Info, form: options.Format) -> None:
     ]
     if found.labels:
         lines.append(f"labels: {', '.join(found.labels)}")
-    for by, shift in found.calibrated.items():
-        lines.append(f"threshold by {by} moved by {shift.value:+.3f}, measured with {shift.people:,} people")
+    if shift := found.calibrated:
+        lines.append(f"thresholds moved by {shift.cosine:+.3f}, measured with {shift.people:,} people")
     typer.echo("\n".join(map(options.printable, lines)))
 
 
@@ -132,7 +132,7 @@ def calibrate(
 ) -> None:
     r"""Measure the threshold of searches on the people of the gallery itself, and keep it.
 
-    Faces of each person are searched among all others, as strangers would be. At least 1 / FPIR people are needed.
+    Faces of each person are searched among all others, as strangers would be. At least 20 people are needed.
 
     \b
     Example:
@@ -140,11 +140,11 @@ def calibrate(
     """
     with gallery_uri.opened(uri) as gallery:
         before = gallery.threshold(fpir, by=by.value)
-        after = gallery.calibrate(fpir, by=by.value)
+        shift = gallery.calibrate(fpir)
+        after = gallery.threshold(fpir, by=by.value)
     if form is options.Format.json:
         facts = {"fpir": fpir, "by": by.value, "before": before.threshold, "threshold": after.threshold}
-        shift = None if after.shift is None else dataclasses.asdict(after.shift)
-        typer.echo(json.dumps({**facts, "measured": shift, "how": after.how}, indent=2))
+        typer.echo(json.dumps({**facts, "measured": dataclasses.asdict(shift), "how": after.how}, indent=2))
     else:
         typer.echo(f"threshold {after.threshold:.3f}, was {before.threshold:.3f}. {after.how}")
 
