@@ -53,8 +53,9 @@ def import_(
     card = exchange.card(source)
     with gallery_uri.opened(uri, card, create=True) as gallery, options.progress() as bar:
         task = bar.add_task("Importing", total=None, note="")
-        added = exchange.import_(source, gallery, progress=lambda done: bar.advance(task, done))
+        found = exchange.import_(source, gallery.store, progress=lambda done: bar.advance(task, done))
     if form is options.Format.json:
-        typer.echo(json.dumps({"source": str(source), "added": added}, indent=2))
+        facts = {"source": str(source), "added": found.faces, "new_people": found.people, "already_there": found.known}
+        typer.echo(json.dumps(facts, indent=2))
     else:
-        typer.echo(f"{added:,} faces added")
+        typer.echo(f"{found.faces:,} faces added, {found.known:,} were there already; {found.people:,} new people")

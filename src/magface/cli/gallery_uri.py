@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -43,11 +44,6 @@ def confirmed(question: str, yes: bool) -> None:
     Raises:
         DataError: nobody said yes, or there is nobody to ask.
     """
-    if yes:
-        return
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        agreed = False
-    if not agreed:
+    asked = sys.stdin is not None and sys.stdin.isatty()
+    if not (yes or (asked and typer.confirm(question, err=True))):
         raise DataError("nothing was done; say --yes to do it without a question.")

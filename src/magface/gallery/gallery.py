@@ -109,6 +109,8 @@ def _store(uri: str) -> tuple[str, type[SqliteStore] | type[MilvusStore]]:
         from magface.gallery.milvus import MilvusStore
 
         return uri.removeprefix(MILVUS), MilvusStore
+    if "://" in uri:
+        raise DataError(f"there is no gallery of the kind {uri}; name a file, {MILVUS}FILE or http://HOST:PORT.")
     from magface.gallery.sqlite import SqliteStore
 
     return uri, SqliteStore
