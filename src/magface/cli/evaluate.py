@@ -139,6 +139,7 @@ _BENCHES = {
     "tinyface": _Bench("tinyface", _ALIGNED),
     "templates": _Bench("templates", frozenset({"share", "seed", "cache"}), opened=True),
     "decisions": _Bench("decisions", _ALIGNED | {"share", "seed"}, opened=True),
+    "clusters": _Bench("clusters", _ALIGNED | {"share", "seed"}, opened=True),
     "edc": _Bench("edc", _DISCARD | {"pairs", "interval", "degrade", "seed", "cache"}),
     "identifiability": _Bench(
         "identifiability",
@@ -228,7 +229,7 @@ def evaluate(
     ] = None,
     share: Annotated[
         float | None,
-        typer.Option(help="templates, decisions: share of the images to blur; 0.5 and 0 if not given."),
+        typer.Option(help="templates, decisions, clusters: share of the images to blur; 0.5, 0 and 0 if not given."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of what is drawn; 0 if not given.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder in which embeddings are kept.")] = None,
@@ -251,6 +252,8 @@ def evaluate(
       templates      do magnitudes weigh templates of blurred and clear images well?
       decisions      do a quality-aware score and thresholds by quality decide better
                      than the cosine? on pairs of faces and of templates
+      clusters       does the magnitude help to group faces? five algorithms, on
+                     directions alone and quality-aware
       edc            error versus discard, on --pairs or on pairs that a seed draws;
                      of the magnitude or of other --methods beside it
       identifiability
