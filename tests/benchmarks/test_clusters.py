@@ -79,8 +79,8 @@ def test_a_difference_is_that_of_its_two_ways(made):
     unit, magnitude, last = (
         found[f"40 people: agglomerative, {way}: BCubed F"] for way in ("unit", "magnitude", "poor faces last")
     )
-    assert found["40 people: agglomerative, magnitude minus unit: BCubed F"] == pytest.approx(magnitude - unit)
-    assert found["40 people: agglomerative, poor faces last minus unit: BCubed F"] == pytest.approx(last - unit)
+    assert found["40 people: agglomerative, magnitude: BCubed F minus unit"] == pytest.approx(magnitude - unit)
+    assert found["40 people: agglomerative, poor faces last: BCubed F minus unit"] == pytest.approx(last - unit)
 
 
 def test_sets_are_nested_and_people_of_several_images_come_first():

@@ -161,11 +161,11 @@ class _Set:
                 name = f"{algorithm}, {way}"
                 note = "" if algorithm in _FREE else "thresholds {:.2f} and {:.2f}".format(*found.thresholds)
                 yield Measure(f"{name}: BCubed F", float(f[0]), _interval(f[1:]), note)
+                yield from self._others(name, found)
                 if first is None:
                     first = f
                 else:
-                    yield Measure(f"{name} minus {UNIT}: BCubed F", float(f[0] - first[0]), _interval((f - first)[1:]))
-                yield from self._others(name, found)
+                    yield _measure(f"{name}: BCubed F minus {UNIT}", f - first)
 
     def _ways(self, algorithm: Algorithm) -> dict[str, Callable[[float], Index]]:
         """Functions from a threshold to labels."""
@@ -268,7 +268,7 @@ def _represented(embeddings: Embeddings, near: F64, person: Index) -> Iterator[M
     yield _measure("random face: cosine to the rest", _means(mean, weights))
     for way, values in ways.items():
         yield _measure(f"{way}: cosine to the rest", _means(values, weights))
-        yield _measure(f"{way} minus random: cosine to the rest", _means(values - mean, weights))
+        yield _measure(f"{way}: minus random", _means(values - mean, weights))
 
 
 def _means(values: F64, weights: Sequence[Index]) -> F64:
