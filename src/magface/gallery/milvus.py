@@ -113,11 +113,9 @@ class MilvusStore:
         server: that has a gallery; `create` and `open` connect to it.
 
     Attributes:
-        card: of the model that made the vectors.
         settings: of the gallery.
     """
 
-    card: Card
     settings: Settings
 
     def __init__(self, server: Server) -> None:
@@ -197,6 +195,12 @@ class MilvusStore:
 
     # reading
 
+    @property
+    def card(self) -> Card:
+        """Of the model that made the vectors, also where another process changed it."""
+        self._tables()
+        return self._card
+
     def counts(self) -> Counts:
         """How much there is."""
         return self._tables().counts()
@@ -260,7 +264,7 @@ class MilvusStore:
         """Write a folder of Milvus Lite anew if something was removed; ask a server to drop it, and say False."""
         with self._alone() as state:
             if state.removed and not self._server.remote:
-                self._write_anew(state, _Transaction(self._at(state), state.last), self.card)
+                self._write_anew(state, _Transaction(self._at(state), state.last), self._card)
             elif state.removed:
                 self._at(state).compact()
             return not (state.removed and self._server.remote)
@@ -377,10 +381,10 @@ class MilvusStore:
     def _at(self, state: _State) -> _Tables:
         """The collections of a state; card and settings are those in them."""
         if state.generation != self._generation:
-            self.card, self.settings = _Tables.described(self._server, state.generation)
+            self._card, self.settings = _Tables.described(self._server, state.generation)
             self._generation = state.generation
-            _Tables(self._server, state.generation, self.card, self.settings).load()
-        return _Tables(self._server, state.generation, self.card, self.settings)
+            _Tables(self._server, state.generation, self._card, self.settings).load()
+        return _Tables(self._server, state.generation, self._card, self.settings)
 
 
 class _Changes(NamedTuple):
@@ -500,7 +504,7 @@ class _Tables:
                 order = sorted(hits, key=lambda hit: (-hit["distance"], hit["id"]))[:k]
                 people[row, : len(order)] = [hit["id"] for hit in order]
                 cosine[row, : len(order)] = np.clip([hit["distance"] for hit in order], -1, 1)
-        return Hits(people, cosine)
+        return Hits(people, cosine, self.server.count(name, filter))
 
     def _person(self, row: Row) -> Person:
         try:

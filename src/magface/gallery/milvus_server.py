@@ -328,10 +328,13 @@ def _address(place: str) -> SplitResult:
 
 def _check_folder(path: Path, new: bool) -> None:
     """Make no folders inside of what is none of Milvus Lite."""
-    empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    if not is_folder(str(path)) and not (new and empty):
-        missing = "is not there" if not path.exists() else "is no folder of Milvus Lite"
-        raise DataError(f"{path} {missing}; check the path{', or choose a new one' if new else ''}.")
+    if is_folder(str(path)):
+        return
+    if new and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"{path} is something else than a folder of Milvus Lite; choose a place where nothing is.")
+    if not new:
+        what = "it is no folder of Milvus Lite" if path.exists() else "nothing is there"
+        raise DataError(f"there is no gallery {path}, {what}; check the path.")
 
 
 def _reason(error: Exception) -> str:

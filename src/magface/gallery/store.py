@@ -68,9 +68,11 @@ class Transaction(Reading, Protocol):
 class Store(Reading, Protocol):
     """People and faces that outlive the process."""
 
-    card: Card
-    """Of the model that made the vectors; its `sha256` is the fingerprint."""
     settings: Settings
+
+    @property
+    def card(self) -> Card:
+        """Of the model that made the vectors, also where another process changed it; `sha256` is its fingerprint."""
 
     def writing(self) -> AbstractContextManager[Transaction]:
         """One writer at a time; others wait. When the block ends well, what it changed is on the disk.
