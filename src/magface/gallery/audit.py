@@ -115,10 +115,10 @@ class Audit:
 
 def audit(store: Store, policy: Policy, shift: Shift) -> Audit:
     """See `Gallery.audit`."""
-    people = store.counts().people
-    far = openset.cosine_at(store.card, max(each.fmr for each in store.card.thresholds))
-    near = openset.threshold(store.card, policy.fpir, people - 1, shift=shift).threshold
-    agree = agreement(store.card, people, shift)
+    card, people = store.card, store.counts().people
+    far = openset.cosine_at(card, max(each.fmr for each in card.thresholds))
+    near = openset.threshold(card, policy.fpir, people - 1, shift=shift).threshold
+    agree = agreement(card, people, shift)
     same = _likenesses(store, agree)
     twins: dict[int, set[int]] = {}
     for a, b in same:
@@ -287,19 +287,19 @@ def calibrated(store: Store, fpir: float, searches: int) -> Shift:
     Who is found as near as one person under two names is, see `agreement`, is taken to be that person and passed over;
     a real double of somebody is so passed over too, and `Shift.passed` says how often.
     """
-    people = store.counts().people
+    card, people = store.card, store.counts().people
     count = min(people, max(searches, 1))
     if count < FEWEST:
         raise DataError(f"a gallery is calibrated with {FEWEST} people at least; there are {count}.")
     rate = min(max(fpir, FALSE_MATCHES / count), 0.5)
-    strangers = _Strangers(store, agreement(store.card, people))
+    strangers = _Strangers(store, card, agreement(card, people))
     chosen = _chosen(store, {place * people // count for place in range(count)})
     while some := list(islice(chosen, _PEOPLE)):
         strangers.add(some)
-    cosine = _beside(strangers.cosine, openset.threshold(store.card, rate, people - 1, "cosine").threshold, rate)
+    cosine = _beside(strangers.cosine, openset.threshold(card, rate, people - 1, "cosine").threshold, rate)
     score = 0.0
-    if store.card.comparison is not None:
-        score = _beside(strangers.score, openset.threshold(store.card, rate, people - 1, "quality").threshold, rate)
+    if card.comparison is not None:
+        score = _beside(strangers.score, openset.threshold(card, rate, people - 1, "quality").threshold, rate)
     return Shift(cosine, score, rate, people, len(strangers.cosine), strangers.passed)
 
 
@@ -329,8 +329,8 @@ class _Strangers:
         passed: searches that found somebody as near as one person under two names is.
     """
 
-    def __init__(self, store: Store, agree: float) -> None:
-        self._store, self._agree = store, agree
+    def __init__(self, store: Store, card: Card, agree: float) -> None:
+        self._store, self._comparison, self._agree = store, card.comparison, agree
         self.cosine: list[float] = []
         self.score: list[float] = []
         self.passed = 0
@@ -351,6 +351,6 @@ class _Strangers:
         if not strange.any():
             return
         self.cosine.append(float(near[strange].max()))
-        if self._store.card.comparison is not None:
+        if self._comparison is not None:
             lower = np.minimum(magnitude(templates[strange]), magnitude(probe))
-            self.score.append(float(qmagface.score(near[strange], lower, self._store.card.comparison).max()))
+            self.score.append(float(qmagface.score(near[strange], lower, self._comparison).max()))

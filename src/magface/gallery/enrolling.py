@@ -21,6 +21,7 @@ from magface.gallery.policy import Enrolment, Policy
 from magface.gallery.records import Entry, NewPerson, Person, StoredFace
 from magface.gallery.store import Store, Transaction
 from magface.geometry import cosine, direction
+from magface.models.card import Card
 from magface.types import F32
 
 BATCH = 2048
@@ -40,28 +41,31 @@ def enrolled(
     store: Store, entries: Iterable[Entry], policy: Policy, labels: Sequence[str], check: bool, shift: Shift
 ) -> Iterator[list[Enrolment]]:
     """What the entries of each batch came to, once it is durable; see `Gallery.enroll`."""
+    card, crops = store.card, store.settings.crops
     waiting = iter(entries)
-    while batch := [_fitting(entry, store) for entry in islice(waiting, BATCH)]:
+    while batch := [_fitting(entry, card, crops) for entry in islice(waiting, BATCH)]:
         work = _Batch(batch, policy, labels, check)
         with store.writing() as transaction:
+            if store.card.sha256 != card.sha256:
+                raise DataError("the gallery was embedded again with another model meanwhile; enroll with that one.")
             work.write(transaction)
         if check:
             work.judge(store, shift)
         yield work.results
 
 
-def _fitting(entry: Entry, store: Store) -> Entry:
+def _fitting(entry: Entry, card: Card, crops: bool) -> Entry:
     """The entry, without its crop where crops are not kept.
 
     Raises:
         DataError: its vector is not of the model.
     """
-    if len(entry.vector) != store.card.embedding_size:
+    if len(entry.vector) != card.embedding_size:
         raise DataError(
-            f"the embedding of {entry.person} has {len(entry.vector)} numbers; those of {store.card.name}, which this "
-            f"gallery is of, have {store.card.embedding_size}."
+            f"the embedding of {entry.person} has {len(entry.vector)} numbers; those of {card.name}, which this "
+            f"gallery is of, have {card.embedding_size}."
         )
-    return dataclasses.replace(entry, crop=b"") if entry.crop and not store.settings.crops else entry
+    return dataclasses.replace(entry, crop=b"") if entry.crop and not crops else entry
 
 
 class _Batch:

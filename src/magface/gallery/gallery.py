@@ -87,7 +87,9 @@ def open_gallery(
     place, kind = _store(os.fspath(uri))
     secret = os.environ.get(KEY, "") if key is None else key
     remote = "://" in place
-    if create and card is not None and (remote or not os.path.lexists(place)):
+    if create and (remote or not os.path.lexists(place)):
+        if card is None:
+            raise DataError(f"name the model whose embeddings the gallery {uri} is to keep, to make it.")
         try:
             return Gallery(kind.create(place, card, settings or Settings(), secret))
         except DataError:
@@ -441,7 +443,7 @@ class Gallery:
             ModelError: the card has no threshold at `fmr`.
         """
         [row] = self._probes(np.asarray(probe)[None])
-        return searching.claim(self.store, row, self.person(person), fmr)
+        return searching.claim(self.card, row, self.person(person), fmr)
 
     def threshold(self, fpir: float, *, by: By = "cosine") -> OpenSet:
         """Threshold of searches in the whole gallery at a false positive identification rate, and how it came about."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from magface.gallery.openset import By, OpenSet, Shift
 from magface.gallery.records import Hits, Person
 from magface.gallery.store import Store
 from magface.geometry import cosine, direction, magnitude
-from magface.models.card import Threshold
+from magface.models.card import Card, Threshold
 from magface.quality import calibration, qmagface
 from magface.types import F32
 
@@ -112,8 +112,9 @@ def search(
         raise DataError(f"there is no search by {by!r}; choose {' or '.join(openset.BY)}.")
     if k < 1:
         raise DataError(f"a search finds at least one person; {k} is too few.")
-    if by == "quality" and store.card.comparison is None:
-        raise ModelError(f"{store.card.name} has no quality-aware score; search by cosine.")
+    card = store.card
+    if by == "quality" and card.comparison is None:
+        raise ModelError(f"{card.name} has no quality-aware score; search by cosine.")
     wanted = k if by == "cosine" else max(10 * k, SHORTLIST)
     for start in range(0, len(probes), BATCH):
         block = probes[start : start + BATCH]
@@ -121,21 +122,23 @@ def search(
         limit = None
         if fpir is not None:
             everybody = store.counts().people if hits.searched is None else hits.searched
-            limit = openset.threshold(store.card, fpir, everybody, by, shift)
-        yield from _judged(store, block, hits, k, by, limit)
+            limit = openset.threshold(card, fpir, everybody, by, shift)
+        people = {person.id: person for person in store.people(np.unique(hits.people[hits.people >= 0]).tolist())}
+        yield from _judged(card, people, block, hits, k, by, limit)
 
 
-def _judged(store: Store, probes: F32, hits: Hits, k: int, by: By, limit: OpenSet | None) -> Iterator[Search]:
-    """The searches of a block of probes."""
-    people = {person.id: person for person in store.people(sorted({*hits.people[hits.people >= 0].tolist()}))}
+def _judged(
+    card: Card, people: Mapping[int, Person], probes: F32, hits: Hits, k: int, by: By, limit: OpenSet | None
+) -> Iterator[Search]:
+    """The searches of a block of probes, that found some of the people."""
     for probe, ids, cosines in zip(probes, hits.people.tolist(), hits.cosine, strict=True):
         # somebody else may have removed people since
         found = [people[id] for id in ids if id in people]
-        matches = sorted(_matches(store, probe, found), key=lambda match: (-_value(match, by), -match.cosine, match.id))
+        matches = sorted(_matches(card, probe, found), key=lambda match: (-_value(match, by), -match.cosine, match.id))
         exact = by == "cosine" or len(found) < len(ids) or len(matches) <= k
         if not exact:
             exact = _value(matches[k - 1], by) >= float(cosines[-1])
-        quality = float(calibration.score(magnitude(probe), store.card))
+        quality = float(calibration.score(magnitude(probe), card))
         yield Search(tuple(matches[:k]), quality, limit, exact)
 
 
@@ -143,27 +146,28 @@ def _value(match: Match, by: By) -> float:
     return match.cosine if by == "cosine" or match.score is None else match.score
 
 
-def _matches(store: Store, probe: F32, people: list[Person]) -> list[Match]:
+def _matches(card: Card, probe: F32, people: list[Person]) -> list[Match]:
     """A probe beside people, in float32 whatever the precision of the index."""
     if not people:
         return []
     templates = np.stack([person.template for person in people])
     cosines, lengths = cosine(templates, probe), magnitude(templates)
-    scores = _scores(store, cosines, np.minimum(lengths, magnitude(probe)))
-    qualities = calibration.score(lengths, store.card)
+    scores = _scores(card, cosines, np.minimum(lengths, magnitude(probe)))
+    qualities = calibration.score(lengths, card)
     columns = zip(people, cosines.tolist(), scores, lengths.tolist(), qualities.tolist(), strict=True)
     return [Match(person.name, person.id, c, s, a, q, person.labels) for person, c, s, a, q in columns]
 
 
-def _scores(store: Store, cosines: F32, lower: NDArray[np.floating]) -> list[float] | list[None]:
+def _scores(card: Card, cosines: F32, lower: NDArray[np.floating]) -> list[float] | list[None]:
     """Quality-aware scores, None for a model without."""
-    if store.card.comparison is None:
+    if card.comparison is None:
         return [None] * len(cosines)
-    return qmagface.score(cosines, lower, store.card.comparison).tolist()
+    return qmagface.score(cosines, lower, card.comparison).tolist()
 
 
-def claim(store: Store, probe: F32, person: Person, fmr: float) -> Claim:
+def claim(card: Card, probe: F32, person: Person, fmr: float) -> Claim:
     """See `Gallery.verify`."""
-    [match] = _matches(store, probe, [person])
-    quality = min(float(calibration.score(magnitude(probe), store.card)), match.quality)
-    return Claim(person.name, match.cosine, match.score, quality, store.card.threshold(fmr))
+    threshold = card.threshold(fmr)
+    [match] = _matches(card, probe, [person])
+    quality = min(float(calibration.score(magnitude(probe), card)), match.quality)
+    return Claim(person.name, match.cosine, match.score, quality, threshold)
