@@ -129,8 +129,8 @@ def find(paths: Iterable[str | os.PathLike[str]], *, extensions: Container[str] 
     """Image files among files and folders, each once, sorted.
 
     A file that is named is taken whatever it is called. Folders are searched to the bottom, through links too, for
-    `EXTENSIONS`; hidden files and folders are left out, and so is a folder `crops` beside a `faces.parquet`, which an
-    earlier analysis wrote.
+    `EXTENSIONS`; hidden files and folders are left out, and so are a folder `crops` beside a `faces.parquet`, which an
+    earlier analysis wrote, and the folders of an album, which has a `photos.parquet` and a `people.json`.
 
     Args:
         paths: files and folders.
@@ -263,6 +263,7 @@ def walk(folder: Path, extensions: Container[str] = EXTENSIONS) -> Iterator[Path
             continue
         seen.add(here.resolve())
         outputs = {"crops"} if "faces.parquet" in files else set()
+        outputs |= {"crops", "people", "unknown"} if {"photos.parquet", "people.json"} <= set(files) else set()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in outputs)
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in extensions:

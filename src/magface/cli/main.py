@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "quality",
     "best-shot",
+    "cluster",
     "gallery",
     "train",
     "finetune",
@@ -36,7 +37,7 @@ COMMANDS = (
     "import",
     "data",
 )
-INNER = ("quality calibrate",)
+INNER = ("quality calibrate", "cluster name", "cluster merge", "cluster split", "cluster move")
 """Commands inside one that does something by itself; the first argument tells, `./calibrate` is a folder."""
 EXTRAS = {
     **dict.fromkeys(("torch", "onnxscript", "tensorboardX"), "train"),

@@ -31,6 +31,7 @@ LONGEST = 500
 _VERSION = 1
 _LARGEST = 1 << 30
 _HIGHEST = 1 << 53
+_HIGHEST_ID = 1 << 40
 _SAME = 0.5
 """Overlap over union of two boxes from which they are of one face."""
 
@@ -129,11 +130,13 @@ class State:
         settings: how it was made.
         people: those with most faces first.
         unknown: faces of nobody in particular, by falling magnitude.
+        highest: the highest id that was ever given to a person; 0 before the first.
     """
 
     settings: Settings
     people: tuple[Person, ...]
     unknown: tuple[AlbumFace, ...]
+    highest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +158,9 @@ class Corrections:
 
     Attributes:
         people: by their ids.
-        highest: the highest id that was ever given.
     """
 
     people: Mapping[int, Settled] = field(default_factory=dict)
-    highest: int = 0
 
     def name(self, person: int) -> str:
         """Name of a person; "" without one."""
@@ -263,7 +264,8 @@ def save_state(folder: Path, state: State) -> None:
         for person in state.people
     ]
     unknown = [dataclasses.asdict(face) for face in state.unknown]
-    _save(folder / PEOPLE, {"settings": dataclasses.asdict(state.settings), "people": people, "unknown": unknown})
+    settings = dataclasses.asdict(state.settings)
+    _save(folder / PEOPLE, {"settings": settings, "highest": state.highest, "people": people, "unknown": unknown})
 
 
 def load_state(folder: Path) -> State | None:
@@ -288,7 +290,7 @@ def load_state(folder: Path) -> State | None:
         _require(all(person.faces for person in people), "somebody has no face")
         _require(settings.photos in ("link", "copy", "none"), "settings.photos is unknown")
         _require(-1 <= settings.threshold <= 1, "settings.threshold is no cosine")
-        return State(settings, people, unknown)
+        return State(settings, people, unknown, max([_count(read["highest"]), *(person.id for person in people)]))
 
 
 def save_corrections(folder: Path, corrections: Corrections) -> None:
@@ -297,7 +299,7 @@ def save_corrections(folder: Path, corrections: Corrections) -> None:
         {"id": person, "name": settled.name, "faces": [dataclasses.asdict(spot) for spot in settled.faces]}
         for person, settled in sorted(corrections.people.items())
     ]
-    _save(folder / CORRECTIONS, {"highest": corrections.highest, "people": people})
+    _save(folder / CORRECTIONS, {"people": people})
 
 
 def load_corrections(folder: Path) -> Corrections:
@@ -319,7 +321,7 @@ def load_corrections(folder: Path) -> Corrections:
         _require(len(people) == len(read["people"]), "two people have one id")
         for settled in people.values():
             _require(not settled.name or settled.name == checked_name(settled.name), "a name is none")
-        return Corrections(people, max([_count(read["highest"]), *people]))
+        return Corrections(people)
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
@@ -374,7 +376,7 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int:
-    _require(type(value) is int and 0 <= value < _HIGHEST, "a number is out of range")
+    _require(type(value) is int and 0 <= value < _HIGHEST_ID, "a number is out of range")
     return value
 
 

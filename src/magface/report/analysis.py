@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from magface import cluster, io
 from magface.errors import DataError
 from magface.recognizer import Photo, Recognizer
 from magface.report import html
-from magface.report.results import Results, write_faces, writing
+from magface.report.results import Results, vectors, write_faces, writing
 from magface.types import Embeddings
 
 
@@ -80,7 +77,8 @@ def analyze(
             results.add(photo)
             progress(photo)
         table = results.merge(photos)
-        people = _people(table, model, card.cluster_threshold)
+        # the person with most faces is number 1
+        people = cluster.average_linkage(Embeddings(vectors(table), model), card.cluster_threshold) + 1
         faces = write_faces(folder / "faces.parquet", table, people)
         report = folder / "report.html"
         page = html.render(table, faces, card, results.crops)
@@ -99,10 +97,3 @@ def analyze(
         failures=html.failures(table),
         other_model=results.refused,
     )
-
-
-def _people(photos: pa.Table, model: str, threshold: float) -> NDArray[np.int64]:
-    """Number of the person of each face, from 1; the person with most faces is the first."""
-    vectors = pc.struct_field(pc.list_flatten(photos["faces"]), "embedding").combine_chunks()
-    rows = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), vectors.type.list_size)
-    return cluster.average_linkage(Embeddings(rows, model), threshold) + 1

@@ -190,4 +190,5 @@ def common_root(names: Sequence[str]) -> str:
 
 
 def below(name: str, root: str) -> str:
+    """Name of a photo without the folder that all lie below."""
     return os.path.relpath(name, root)

@@ -27,6 +27,7 @@ from pyarrow import parquet
 from magface import io
 from magface.errors import DataError
 from magface.recognizer import Photo, RecognizedFace
+from magface.types import F32
 
 _CROP = re.compile(r"[0-9a-f]{32}\.jpg")
 _ROWS = 64
@@ -96,6 +97,24 @@ class Results:
             self.crops.mkdir(parents=True, exist_ok=True)
             self._journal.mkdir(exist_ok=True)
 
+    @classmethod
+    def of(cls, folder: Path) -> Results | None:
+        """The results that a folder holds, of whatever model and detector; None where it holds none.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        merged = folder / "photos.parquet"
+        if not merged.is_file():
+            return None
+        schema = _schema(merged)
+        try:
+            model, detector = (schema.metadata[name].decode() for name in (b"magface.model", b"magface.detector"))
+            size = schema.field("faces").type.value_type.field("embedding").type.list_size
+        except (TypeError, LookupError, AttributeError, ValueError) as error:
+            raise _damaged(merged) from error
+        return cls(folder, model, detector, size)
+
     def __enter__(self) -> Results:
         with writing(self.folder):
             self._lock.enter_context(io.locked(self.folder / ".lock"))
@@ -146,6 +165,10 @@ class Results:
             shutil.rmtree(self._journal)
         return table
 
+    def table(self) -> pa.Table:
+        """What the last merge gave."""
+        return pa.concat_tables([self._schema.empty_table(), _read(self._merged)]).combine_chunks()
+
     def sweep(self, table: pa.Table) -> None:
         """Remove crops that no row speaks of, and what a killed run left behind."""
         kept = set(pc.struct_field(pc.list_flatten(table["faces"]), "crop").to_pylist())
@@ -189,6 +212,25 @@ class Results:
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.jpg"
         (self.crops / name).write_bytes(content)
         return name
+
+
+def photo_names(folder: Path) -> list[str]:
+    """Names of the photos that were merged in a folder, by whatever model; none where nothing was."""
+    merged = folder / "photos.parquet"
+    return _read(merged, ["photo"])["photo"].to_pylist() if merged.exists() else []
+
+
+def vectors(photos: pa.Table) -> F32:
+    """Raw embeddings of the faces of photos, in order.
+
+    Args:
+        photos: as `Results.merge` gives them.
+
+    Returns:
+        `(N, D)` float32.
+    """
+    column = pc.struct_field(pc.list_flatten(photos["faces"]), "embedding").combine_chunks()
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
 
 
 def write_faces(path: Path, photos: pa.Table, people: np.ndarray) -> pa.Table:
@@ -253,7 +295,11 @@ def _reading(part: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{part} is damaged; remove it and run again.") from error
+        raise _damaged(part) from error
+
+
+def _damaged(part: Path) -> DataError:
+    return DataError(f"{part} is damaged; remove it and run again.")
 
 
 def _state(photo: Path) -> tuple[int, int]:
