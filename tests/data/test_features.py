@@ -126,3 +126,22 @@ def test_numbers_that_are_none_are_those_of_a_file(tmp_path):
     np.savez(tmp_path / "a.npz", names=np.array(["x"]), vectors=vectors, model=np.array(""))
     with pytest.raises(DataError, match=r"a\.npz: embeddings hold NaN"):
         features.read(tmp_path / "a.npz")
+
+
+def test_a_folder_of_parts_is_read_in_order(tmp_path):
+    for number, names in enumerate((["b", "c"], [], ["a"])):
+        vectors = np.full((len(names), 3), number, np.float32)
+        features.write(tmp_path / f"part-{number:05}.parquet", names, Embeddings(vectors, "abc"))
+    names, embeddings = features.read(tmp_path)
+    assert names == ["b", "c", "a"]
+    assert embeddings.vectors[:, 0].tolist() == [0, 0, 2]
+    assert embeddings.model == "abc"
+
+
+def test_a_folder_without_parts_or_of_two_models_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"holds no part-\*"):
+        features.read(tmp_path)
+    for number, model in enumerate(("abc", "def")):
+        features.write(tmp_path / f"part-{number:05}.parquet", ["a"], Embeddings(np.ones((1, 3), np.float32), model))
+    with pytest.raises(DataError, match="different models"):
+        features.read(tmp_path)

@@ -17,6 +17,8 @@ from magface.bulk.reader import Source
 from magface.errors import DataError
 
 SHARD_SIZE = 2048
+THREADS = 1
+"""Cores of a process."""
 _TOLD = 1000
 """Failures that a summary names, at most; all are in the files of the photos."""
 
@@ -33,6 +35,8 @@ class Summary:
         without_face: photos in which no face was found.
         unreadable: photos that could not be read.
         failures: name and reason of the first thousand of these.
+        embedding_size: numbers of an embedding.
+        model: fingerprint of the model.
     """
 
     photos: int
@@ -42,6 +46,8 @@ class Summary:
     without_face: int
     unreadable: int
     failures: tuple[tuple[str, str], ...]
+    embedding_size: int
+    model: str
 
 
 Run = Callable[[Plan, Sequence[int], Callable[[int], object]], None]
@@ -83,10 +89,11 @@ def embed(
         >>> from skimage import data
         >>> with tempfile.TemporaryDirectory() as place:
         ...     Image.fromarray(data.astronaut()).save(Path(place, "a.png"))
-        ...     embed([place], Path(place, "faces"), Source())
-        Summary(photos=1, read_now=1, shards=1, faces=1, without_face=0, unreadable=0, failures=())
+        ...     summary = embed([place], Path(place, "faces"), Source())
+        >>> summary.photos, summary.faces, summary.failures
+        (1, 1, ())
     """
-    settings = reader.settings(source)
+    settings, size = reader.settings(source)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         shards.sweep(folder)
@@ -99,7 +106,7 @@ def embed(
                 (run or local(source))(plan, missing, progress)
         finally:
             shards.sweep(folder)
-        return _summary(plan, read_now)
+        return _summary(plan, read_now, size)
 
 
 def local(source: Source, processes: int | None = None) -> Run:
@@ -107,12 +114,12 @@ def local(source: Source, processes: int | None = None) -> Run:
 
     Args:
         source: of the model and detector.
-        processes: how many; `None` for one a core.
+        processes: how many; `None` for all cores.
     """
     cores = os.cpu_count() or 1
 
     def run(plan: Plan, missing: Sequence[int], progress: Callable[[int], object]) -> None:
-        count = min(processes or cores, len(missing))
+        count = min(processes or max(1, cores // THREADS), len(missing))
         with Crew(plan, source, count, max(1, cores // count)) as crew:
             crew.run(missing, progress)
 
@@ -128,7 +135,7 @@ def _alone(folder: Path) -> Iterator[None]:
         raise DataError(f"another run is writing to {folder}; wait for its end, or choose another folder.") from error
 
 
-def _summary(plan: Plan, read_now: int) -> Summary:
+def _summary(plan: Plan, read_now: int, size: int) -> Summary:
     """Account for every photo of the plan."""
     photos = faces = without_face = unreadable = 0
     failures: list[tuple[str, str]] = []
@@ -138,4 +145,8 @@ def _summary(plan: Plan, read_now: int) -> Summary:
         without_face += found.without_face
         unreadable += len(found.failures)
         failures += found.failures[: _TOLD - len(failures)]
-    return Summary(photos, read_now, len(plan.sizes), faces, without_face, unreadable, tuple(failures))
+    return Summary(
+        *(photos, read_now, len(plan.sizes), faces, without_face, unreadable, tuple(failures)),
+        embedding_size=size,
+        model=plan.settings.model,
+    )

@@ -124,14 +124,15 @@ class Reader:
         yield from waiting
 
 
-def settings(source: Source) -> Settings:
-    """What a plan for a source writes down.
+def settings(source: Source) -> tuple[Settings, int]:
+    """What a plan for a source writes down, and the numbers of an embedding.
 
     Raises:
         ModelError: a model is missing or damaged.
     """
-    _, fingerprint = card.read(default.path() if source.model is None else source.model)
-    return Settings(fingerprint, "" if source.aligned else Finder(source.detector).name, source.engine)
+    found, fingerprint = card.read(default.path() if source.model is None else source.model)
+    detector = "" if source.aligned else Finder(source.detector).name
+    return Settings(fingerprint, detector, source.engine), found.embedding_size
 
 
 def _content(entry: Entry) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,14 @@ def write(path: str | os.PathLike[str], names: Sequence[str], embeddings: Embedd
 
 
 def read(path: str | os.PathLike[str]) -> tuple[list[str], Embeddings]:
-    """Names and embeddings of a file that `write`, or the official code, made.
+    """Names and embeddings of a file that `write`, or the official code, made, or of a folder of `magface embed`.
 
     Raises:
-        DataError: the file is missing, malformed (a text list is named with its line), or of an unknown format.
+        DataError: the file is missing, malformed (a text list is named with its line), or of an unknown format; of a
+            folder, it holds no `part-*.parquet`, or such of several models.
     """
+    if Path(path).is_dir():
+        return _read_folder(Path(path))
     suffix = check_format(path)
     if not Path(path).is_file():
         raise DataError(f"there is no feature file {path}; check the path.")
@@ -145,6 +149,14 @@ def _read_parquet(path: Path) -> tuple[list[str], Embeddings]:
     if None in names:
         raise _damaged(path)
     return _checked(path, names, rows, model)
+
+
+def _read_folder(folder: Path) -> tuple[list[str], Embeddings]:
+    files = sorted(folder.glob("part-*.parquet"))
+    if not files:
+        raise DataError(f"{folder} holds no part-*.parquet; name a feature file, or a folder of `magface embed`.")
+    names, parts = zip(*map(_read_parquet, files), strict=True)
+    return list(chain.from_iterable(names)), Embeddings.concatenate(parts)
 
 
 def _write_text(path: Path, names: Sequence[str], embeddings: Embeddings) -> None:

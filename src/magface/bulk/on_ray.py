@@ -1,0 +1,113 @@
+"""The same job on a Ray cluster: a data set of shard numbers, and actors that each hold a process that reads.
+
+Actors are restarted and shards tried again by Ray; a shard is a file that is written whole under its own name, so an
+actor or node that dies loses nothing, and one that is tried twice is there once. What a photo can do to the process
+that reads it stays between that process and its actor, see `crew`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from magface.bulk import shards
+from magface.bulk.crew import Crew
+from magface.bulk.job import THREADS, Run
+from magface.bulk.plan import Plan
+from magface.bulk.reader import Source
+from magface.errors import DataError, MagfaceError
+
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+
+
+def on_ray(address: str, source: Source, processes: int | None = None) -> Run:
+    """Makes shards on a Ray cluster.
+
+    Photos, model and folder must lie where every machine of the cluster finds them under the same path, and each needs
+    this package.
+
+    Args:
+        address: of the cluster: `host:port` or `ray://host:port`; `auto` for the one on this machine, `local` for a new
+            one that ends with the job.
+        source: of the model and detector.
+        processes: in the whole cluster; `None` for all its cores.
+
+    Returns:
+        What `job.embed` runs. It raises `DataError` where there is no cluster.
+
+    Raises:
+        ModuleNotFoundError: Ray is not installed.
+    """
+    import ray.data
+    from ray.exceptions import RayError
+
+    def run(plan: Plan, missing: Sequence[int], progress: Callable[[int], object]) -> None:
+        with _cluster(address):
+            cores = int(ray.cluster_resources().get("CPU", 1))
+            count = max(1, min(processes or cores // THREADS, len(missing)))
+            threads = max(1, min(THREADS, cores // count))
+            numbers = ray.data.from_items([{"shard": shard} for shard in missing], override_num_blocks=len(missing))
+            made = numbers.map_batches(
+                _Actor,
+                fn_constructor_args=(str(plan.folder.absolute()), source, threads),
+                batch_size=1,
+                num_cpus=threads,
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=count, max_tasks_in_flight_per_actor=2),
+            )
+            try:
+                for row in made.iter_rows():
+                    progress(plan.sizes[row["shard"]])
+            except RayError as error:
+                raise _cause(error) from error
+
+    return run
+
+
+class _Actor:
+    """One process of the cluster, with its reader."""
+
+    def __init__(self, folder: str, source: Source, threads: int) -> None:
+        self._plan = Plan(Path(folder))
+        self._crew = Crew(self._plan, source, 1, threads)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self._crew.run(shard for shard in batch["shard"].tolist() if not shards.finished(self._plan, shard))
+        return batch
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Be connected to a cluster, in silence and without telling anybody."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray.data
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    if ray.is_initialized():
+        yield
+        return
+    more = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
+    except (ConnectionError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise DataError(f"there is no Ray cluster at {address} ({reason}); start one, or give --ray local.") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What an actor could not do, without the words of Ray around it."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, MagfaceError | OSError):
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return inner or DataError(f"the Ray cluster failed ({str(error).strip().splitlines()[-1]}); run again.")
