@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks.md and docs/quality.md from the results in docs/results.
+"""Write the tables of docs/benchmarks.md, docs/quality.md and docs/clusters.md from the results in docs/results.
 
 A result is what `magface evaluate ... --format json` printed, in a file `SET.MODEL.json`.
 
@@ -8,6 +8,7 @@ Examples:
                                                                     and note it in the card of the shipped one
     python benchmarks/tables.py --measure DATA --sface sface.onnx --crfiqa crfiqa.onnx --quality
                                                                     measure what docs/quality.md needs, for hours
+    python benchmarks/tables.py --measure DATA --clusters           measure what docs/clusters.md needs, for an hour
 
 DATA is a folder with lfw_aligned.tar, lfw_pairs.txt, album_raw.tar, rof_dev.tar and the folder magface_toy; for
 docs/quality.md also with train.tar, train.tsv and utkface_balanced.tar. crfiqa.onnx is made by
@@ -34,11 +35,11 @@ from magface.models.card import Benchmark
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
-QUALITY = DOCS / "quality.md"
+QUALITY, CLUSTERS = DOCS / "quality.md", DOCS / "clusters.md"
 RESULTS = DOCS / "results"
 BLOCK = re.compile(r"(?s)(?<=<!-- tables:begin -->\n).*(?=<!-- tables:end -->)")
 NAMED = re.compile(
-    r"(?s)(?P<begin><!-- (?P<block>rivals|degraded|decisions|hard|groups):begin -->\n)"
+    r"(?s)(?P<begin><!-- (?P<block>rivals|degraded|decisions|hard|groups|grouped|centres):begin -->\n)"
     r"(?P<text>.*?)(?P<end><!-- (?P=block):end -->)"
 )
 
@@ -100,6 +101,16 @@ STUDIED = {"degradation-rivals": ("LFW", "degradation {data}/lfw_aligned.tar --m
 GROUPED = {"groups": ("UTKFace", "groups {data}/utkface_balanced.tar")}
 """The same, for groups of people; of both models."""
 QUALITIES = RIVALS | STUDIED | HARD | DECISIONS | GROUPED
+CLUSTERED = {
+    "clusters-lfw": ("LFW", "clusters {data}/lfw_aligned.tar"),
+    "clusters-blurred": ("LFW, half blurred", "clusters {data}/lfw_aligned.tar --share 0.5"),
+    "clusters-rof_dev": ("ROF", "clusters {data}/rof_dev.tar"),
+    "clusters-rof_blurred": ("ROF, half blurred", "clusters {data}/rof_dev.tar --share 0.5"),
+    "clusters-album": ("album", "clusters {data}/album_raw.tar --images photos --face central"),
+}
+"""The same, for groups of faces."""
+AWARE = ("magnitude", "poor faces last")
+"""Quality-aware ways of grouping."""
 SHARE, START = "30 %", "FMR 0.001"
 DISCARDED = 0.5
 """Share of pairs up to which curves are kept."""
@@ -127,7 +138,7 @@ PLACES = {"data": "DATA", "sface": "sface.onnx", "crfiqa": "crfiqa.onnx", "held"
 
 def arguments(name: str, model: str, places: Mapping[str, str]) -> list[str]:
     """Arguments of `magface` that give a result."""
-    what = SETS[name][1] if name in SETS else QUALITIES[name][1]
+    what = (SETS | QUALITIES | CLUSTERED)[name][1]
     chosen = ["--model", places["sface"]] if model == "sface" else []
     return ["evaluate", *what.format(**places).split(), *chosen, "--format", "json"]
 
@@ -188,7 +199,7 @@ def write_card() -> None:
 
 def results() -> dict[str, dict[str, Any]]:
     """Results by set and model."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in [*SETS, *QUALITIES]}
+    found: dict[str, dict[str, Any]] = {name: {} for name in [*SETS, *QUALITIES, *CLUSTERED]}
     for path in sorted(RESULTS.glob("*.json")):
         name, model = path.stem.split(".")
         found[name][model] = json.loads(path.read_text(encoding="utf-8"))
@@ -243,7 +254,7 @@ def number(measure: dict[str, Any] | None) -> str:
 
 
 def blocks() -> dict[str, str]:
-    """What stands between the marks of docs/quality.md, by the name of the marks."""
+    """What stands between the marks of docs/quality.md and docs/clusters.md, by the name of the marks."""
     every = results()
     found = {name: models["magface-sface"] for name, models in every.items() if "magface-sface" in models}
     return {
@@ -255,6 +266,8 @@ def blocks() -> dict[str, str]:
         ),
         "degraded": degraded(found["degradation-rivals"]),
         "groups": groups(every["groups"]),
+        "grouped": grouped({name: found[name] for name in CLUSTERED if name in found}),
+        "centres": centres({name: found[name] for name in CLUSTERED if name in found}),
     }
 
 
@@ -386,6 +399,39 @@ def groups(found: Mapping[str, Any]) -> str:
     return page(heads, "group", rows, [], GROUPED)
 
 
+def grouped(found: Mapping[str, Any]) -> str:
+    """BCubed F of every algorithm on directions alone, and what its quality-aware ways add."""
+    rows = []
+    for name, result in found.items():
+        measures = values(result)
+        for plain in [each for each in measures if each.endswith(", unit: BCubed F")]:
+            people, algorithm = plain.removesuffix(", unit: BCubed F").split(": ")
+            ways = [measures.get(f"{people}: {algorithm}, {way}: BCubed F minus unit") for way in AWARE]
+            information = [measures[f"{people}: {algorithm}, {way}: NMI"]["value"] for way in ("unit", "magnitude")]
+            told = [rated(measures[plain]), *map(changed, ways), *(f"{100 * each:.2f}" for each in information)]
+            rows.append(f"| {CLUSTERED[name][0]}, {people} | {algorithm} | {' | '.join(told)} |")
+    heads = ["algorithm", "BCubed F of directions", *(f"{way} adds" for way in AWARE), "NMI", "NMI, magnitude"]
+    return page(heads, "set, in %", rows, [], found)
+
+
+def centres(found: Mapping[str, Any]) -> str:
+    """How the magnitude goes with being near the centre of a person, and faces that represent people."""
+    measures = {name: values(result) for name, result in found.items()}
+    names = dict.fromkeys(each for some in measures.values() for each in some if each.startswith("centre: "))
+    rows = [
+        f"| {each.removeprefix('centre: ')} | {' | '.join(plain(some.get(each)) for some in measures.values())} |"
+        for each in names
+    ]
+    return page([CLUSTERED[name][0] for name in found], "", rows, [], {})
+
+
+def plain(measure: Mapping[str, Any] | None) -> str:
+    """A value with its interval, in three decimals."""
+    if measure is None or measure["value"] is None:
+        return "–"
+    return f"{measure['value']:.3f} ({measure['interval'][0]:.3f} to {measure['interval'][1]:.3f})"
+
+
 def tenths(measure: Mapping[str, Any] | None) -> str:
     """A difference of scores with its interval."""
     return "–" if measure is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(measure["value"], *measure["interval"])
@@ -447,25 +493,29 @@ def main() -> None:
     parser.add_argument("--sface", type=Path, default=Path("sface.onnx"), help="model file of the untouched SFace")
     parser.add_argument("--crfiqa", type=Path, default=Path("crfiqa.onnx"), help="model file of the CR-FIQA rival")
     parser.add_argument("--quality", action="store_true", help="measure what docs/quality.md needs instead")
+    parser.add_argument("--clusters", action="store_true", help="measure what docs/clusters.md needs instead")
     options = parser.parse_args()
     if options.measure:
         with tempfile.TemporaryDirectory() as folder:
             held = Path(folder, "held-out.tsv")
             places = {"data": options.measure, "sface": options.sface, "crfiqa": options.crfiqa, "held": held}
-            if options.quality:
+            if options.clusters:
+                names = [(name, "magface-sface") for name in CLUSTERED]
+            elif options.quality:
                 held_out(options.measure, held)
                 names = [(name, "magface-sface") for name in [*RIVALS, *STUDIED, *HARD]]
                 names += [(name, model) for name in [*DECISIONS, *GROUPED] for model in BOTH]
             else:
                 names = [(name, model) for name, (_, _, models) in SETS.items() for model in models]
             measure(names, {name: str(place) for name, place in places.items()})
-        if not options.quality:
+        if not (options.quality or options.clusters):
             write_card()
     PAGE.write_text(BLOCK.sub(lambda _: block(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     made = blocks()
-    text = QUALITY.read_text(encoding="utf-8")
-    text = NAMED.sub(lambda found: f"{found['begin']}{made[found['block']]}{found['end']}", text)
-    QUALITY.write_text(text, encoding="utf-8")
+    for path in (QUALITY, CLUSTERS):
+        text = path.read_text(encoding="utf-8")
+        text = NAMED.sub(lambda found: f"{found['begin']}{made[found['block']]}{found['end']}", text)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
