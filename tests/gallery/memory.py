@@ -27,7 +27,7 @@ class MemoryStore:
         return Counts(len(self._people), len(self._faces), sum(face.marked for face in self._faces.values()))
 
     def person(self, name):
-        return next((person for person in self.people() if person.name == name), None)
+        return next(self.people([id for id, person in self._people.items() if person.name == name]), None)
 
     def people(self, ids=None):
         for id in sorted(self._people if ids is None else set(ids) & set(self._people)):
@@ -46,7 +46,7 @@ class MemoryStore:
         return self._notes.get(key, "")
 
     def search(self, directions, k, label=None):
-        people = [person for person in self.people() if label is None or label in person.labels]
+        people = [person for person in self._people.values() if label is None or label in person.labels]
         ids, cosine = np.full((len(directions), k), -1), np.full((len(directions), k), -np.inf, np.float32)
         if people:
             templates = np.stack([person.template for person in people])

@@ -94,7 +94,8 @@ class Audit:
     """What `audit` finds; no list is longer than `LIMIT`.
 
     Attributes:
-        copies: pairs of faces that show one picture, nearest first.
+        copies: pairs of faces that show one picture, nearest first; those under two names are found where the face
+            resembles the other person by at least `near`.
         suspects: faces that resemble the rest of their person less than `far`, or less than somebody whom they
             resemble by at least `near`; the least like their person first.
         same: people who are likely one, whose templates have a cosine of at least `agree`; nearest first.
@@ -225,7 +226,8 @@ class _Faces:
         for a, b, value in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine.tolist(), strict=True):
             names = block.people[block.owner[a]].name, block.people[block.owner[b]].name
             self._copies(block.ids[a], block.ids[b], *names, value)
-        family = groups(len(block.ids), pairs.first, pairs.second)
+        mine = block.owner[pairs.first] == block.owner[pairs.second]
+        family = groups(len(block.ids), pairs.first[mine], pairs.second[mine])
         own = own_cosine(block.vectors, block.owner, len(block.people), family)
         hits = self._store.search(unit, _NEAREST)
         ids = np.array([person.id for person in block.people])[block.owner]

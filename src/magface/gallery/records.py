@@ -51,8 +51,21 @@ class Entry:
             raise DataError(f"the embedding of {self.person} is no (D,) array of finite numbers, or all zeros.")
         if not 0 <= self.score <= 100:
             raise DataError(f"the quality of a face of {self.person} is {self.score}; it must be 0 to 100.")
-        if not math.isfinite(self.time) or (self.box is not None and not all(map(math.isfinite, self.box))):
-            raise DataError(f"the time or the box of a face of {self.person} is not finite.")
+        if not math.isfinite(self.time):
+            raise DataError(f"the time of a face of {self.person} is not finite.")
+        if self.box is not None:
+            object.__setattr__(self, "box", _four(self.box, self.person))
+
+
+def _four(box: Box, person: str) -> Box:
+    """A box as four floats."""
+    try:
+        x1, y1, x2, y2 = map(float, box)
+    except (TypeError, ValueError):
+        x1 = y1 = x2 = y2 = math.nan
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise DataError(f"the box of a face of {person} is no four finite numbers.")
+    return x1, y1, x2, y2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
