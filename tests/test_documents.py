@@ -52,9 +52,9 @@ def test_the_tables_are_those_of_the_results(tables):
     assert tables.BLOCK.search(page)[0] == tables.block(), "run `python benchmarks/tables.py`"
 
 
-def test_the_tables_of_quality_are_those_of_the_results(tables):
-    page = tables.QUALITY.read_text(encoding="utf-8")
-    found = {each["block"]: each["text"] for each in tables.NAMED.finditer(page)}
+def test_the_tables_of_quality_and_clusters_are_those_of_the_results(tables):
+    pages = [path.read_text(encoding="utf-8") for path in (tables.QUALITY, tables.CLUSTERS)]
+    found = {each["block"]: each["text"] for page in pages for each in tables.NAMED.finditer(page)}
     assert found == tables.blocks(), "run `python benchmarks/tables.py`"
 
 
