@@ -13,6 +13,8 @@ import json
 import os
 import secrets
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magface.errors import DataError, MagfaceError
-from magface.gallery import database
+from magface.gallery import database, scrub
 from magface.gallery.current import Current, state
 from magface.gallery.database import spoken
 from magface.gallery.records import Box, Counts, Entry, Hits, NewPerson, Person, Settings, StoredFace, check_name
@@ -305,6 +307,7 @@ class SqliteStore(_Reading):
             raise DataError(f"{path} is damaged: it does not say what it holds; restore it from a copy.") from error
         self.card = _card(found.get("card"), path)
         super().__init__(connection, path, threading.RLock(), self.card)
+        self._encrypted = encrypted
         self._current = Current(path, self.settings, kept=not encrypted)
         self._due = False
 
@@ -406,12 +409,11 @@ class SqliteStore(_Reading):
                 if due is None:
                     self._due = False
                     return True
+                with self._changing(PATIENCE):
+                    self._current.wipe(self._connection, self._name, self.card.embedding_size)
                 if self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
                     break
-                with self._changing(PATIENCE):
-                    if self._log_is_empty():
-                        self._current.wipe(self._connection, self._name, self.card.embedding_size)
-                        self._connection.execute("DELETE FROM meta WHERE key = 'unpurged' AND value = ?", (due,))
+                self._scrub(due)
             self._due = True
             return False
 
@@ -452,9 +454,16 @@ class SqliteStore(_Reading):
         with contextlib.suppress(DataError), self._changing(patience):
             self._current.keep(self._connection)
 
-    def _log_is_empty(self) -> bool:
-        log = self._path.with_name(f"{self._path.name}-wal")
-        return not log.exists() or log.stat().st_size == 0
+    def _scrub(self, due: int) -> None:
+        """Overwrite copies of rows that SQLite left behind; in an encrypted file they cannot be told from noise."""
+        if self._encrypted:
+            with self._changing(PATIENCE):
+                self._connection.execute("DELETE FROM meta WHERE key = 'unpurged' AND value = ?", (due,))
+            return
+        command = [sys.executable, "-I", "-S", scrub.__file__, str(self._path), str(due)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode not in (0, scrub.LATER):
+            raise DataError(f"cannot overwrite what was removed from {self._path}; see whether it can be written.")
 
     @contextmanager
     def _changing(self, patience: float) -> Iterator[None]:
