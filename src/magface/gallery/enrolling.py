@@ -77,6 +77,7 @@ class _Batch:
 
     def __init__(self, entries: Sequence[Entry], policy: Policy, labels: Sequence[str], check: bool) -> None:
         self._entries, self._policy, self._labels, self._check = entries, policy, labels, check
+        self._marked = [entry.score < policy.mark for entry in entries]
         self.results = [Enrolment(entry.person, None, policy.verdict(entry.score)) for entry in entries]
 
     def write(self, transaction: Transaction) -> None:
@@ -101,13 +102,23 @@ class _Batch:
 
     def _people(self, new: Sequence[_Group]) -> list[NewPerson]:
         """People who are not there yet; all templates are fused at once."""
-        vectors = np.stack([self._entries[row].vector for group in new for row in group.kept])
-        owner = np.repeat(np.arange(len(new)), [len(group.kept) for group in new])
         labels = tuple(sorted(set(self._labels)))
-        return [
-            NewPerson(group.name, vector, tuple(self._entries[row] for row in group.kept), self._marks(group), labels)
-            for group, vector in zip(new, fuse(vectors, owner).vectors, strict=True)
-        ]
+        people = []
+        for group, fused in zip(new, self._templates(new), strict=True):
+            faces = tuple(self._entries[row] for row in group.kept)
+            people.append(NewPerson(group.name, fused, faces, self._marks(group), labels))
+        return people
+
+    def _templates(self, new: Sequence[_Group]) -> list[F32]:
+        """Template of each new person; that of a single face is its vector."""
+        templates = [self._entries[group.kept[0]].vector for group in new]
+        several = [place for place, group in enumerate(new) if len(group.kept) > 1]
+        if several:
+            vectors = np.stack([self._entries[row].vector for place in several for row in new[place].kept])
+            owner = np.repeat(several, [len(new[place].kept) for place in several])
+            for place, fused in zip(several, fuse(vectors, owner).vectors, strict=True):
+                templates[place] = fused
+        return templates
 
     def _extend(self, transaction: Transaction, person: Person, group: _Group) -> list[int]:
         """Add faces, and labels, to a person who is there."""
@@ -120,18 +131,21 @@ class _Batch:
         return ids
 
     def _marks(self, group: _Group) -> tuple[bool, ...]:
-        return tuple(self._entries[row].score < self._policy.mark for row in group.kept)
+        return tuple(self._marked[row] for row in group.kept)
 
     def _report(self, group: _Group, ids: Sequence[int]) -> None:
         """Enter what became of a person's faces, of which those that are kept have the ids."""
-        faces = [face.id for face in group.known] + list(ids)
-        marks = [face.marked for face in group.known] + list(self._marks(group))
-        checks = self._compared(group) if self._check and group.kept else [(None, math.nan)] * len(group.kept)
-        for (copy, own), row, face, marked in zip(checks, group.kept, ids, marks[len(group.known) :], strict=True):
-            found = None if copy is None else faces[copy]
-            self.results[row] = Enrolment(group.name, face, marked=marked, copy=found, own=own)
-        for row, place in group.repeats.items():
-            self.results[row] = Enrolment(group.name, faces[place], marked=marks[place], present=True)
+        for row, id in zip(group.kept, ids, strict=True):
+            self.results[row] = Enrolment(group.name, id, marked=self._marked[row])
+        if group.repeats or self._check:
+            faces = [*((face.id, face.marked) for face in group.known), *zip(ids, self._marks(group), strict=True)]
+            for row, place in group.repeats.items():
+                id, marked = faces[place]
+                self.results[row] = Enrolment(group.name, id, marked=marked, present=True)
+            if self._check and group.kept:
+                for row, (copy, own) in zip(group.kept, self._compared(group), strict=True):
+                    found = None if copy is None else faces[copy][0]
+                    self.results[row] = dataclasses.replace(self.results[row], copy=found, own=own)
 
     def _compared(self, group: _Group) -> list[tuple[int | None, float]]:
         """For each face that is kept, the place of a copy of it, and the cosine to those that are none."""
