@@ -188,7 +188,7 @@ def _cells(embeddings: Embeddings, rng: np.random.Generator) -> Any:
             sums[cell[order[starts]]] += np.add.reduceat(unit[order], starts)
         occupied = np.any(sums, axis=1)
         centres[occupied] = direction(sums[occupied])
-    cells = faiss.IndexIVFFlat(_graph(centres), size, len(centres), faiss.METRIC_INNER_PRODUCT)
+    cells: Any = faiss.IndexIVFFlat(_graph(centres), size, len(centres), faiss.METRIC_INNER_PRODUCT)
     cells.quantizer_trains_alone, cells.is_trained = 1, True
     for rows in _blocks(count, _COLUMNS):
         cells.add(direction(embeddings.vectors[rows]))
@@ -199,7 +199,7 @@ def _graph(centres: F32) -> Any:
     """Hierarchical navigable small world over the centres; their order makes the graph, so one thread adds them."""
     import faiss
 
-    graph = faiss.IndexHNSWFlat(centres.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+    graph: Any = faiss.IndexHNSWFlat(centres.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction, graph.hnsw.efSearch = 40, 32
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
@@ -216,10 +216,11 @@ def _widen(cells: Any, embeddings: Embeddings, k: int, recall: float, floor: flo
 
     sample = np.sort(rng.choice(len(embeddings), _SAMPLE, replace=False))
     truth = _exact(embeddings, sample, k)
+    graph: Any = faiss.downcast_index(cells.quantizer)
     counts = truth.cosine >= floor
     for probes in _PROBES:
         cells.nprobe = probes
-        faiss.downcast_index(cells.quantizer).hnsw.efSearch = max(32, 2 * probes)
+        graph.hnsw.efSearch = max(32, 2 * probes)
         index, _ = _search(cells, embeddings, sample, k)
         hit = (truth.index[:, :, None] == index[:, None, :]).any(axis=2)
         if hit[counts].sum() >= recall * counts.sum():
