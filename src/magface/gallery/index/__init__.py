@@ -10,9 +10,11 @@ import numpy as np
 
 from magface.errors import DataError
 from magface.gallery.index import file
+from magface.gallery.index.approximate import Approximate
 from magface.gallery.index.exact import Exact
 from magface.gallery.index.file import scrub
 from magface.gallery.index.rows import Ids, Rows
+from magface.gallery.index.sketch import Learned
 from magface.gallery.records import Hits, Settings
 from magface.types import F32
 
@@ -23,6 +25,7 @@ class Index(Protocol):
     """People by the direction of their templates."""
 
     rows: Rows
+    learned: Learned | None
 
     def __len__(self) -> int: ...
 
@@ -31,6 +34,9 @@ class Index(Protocol):
 
     def remove(self, ids: Ids) -> None:
         """Take people out: `(N,)` int64; those that there are not change nothing."""
+
+    def learn(self) -> None:
+        """Learn what the next search would learn of the people, and the file keeps."""
 
     def search(self, directions: F32, k: int, among: Ids | None = None) -> Hits:
         """The nearest people, of equally near ones the lower id first.
@@ -79,7 +85,8 @@ def save(index: Index, path: str | os.PathLike[str], store: str, sequence: int) 
     Raises:
         OSError: the file cannot be written.
     """
-    file.write(index.rows, Path(path), store, sequence)
+    index.learn()
+    file.write(index.rows, index.learned, Path(path), store, sequence)
 
 
 def load(path: str | os.PathLike[str], store: str, dimension: int, settings: Settings) -> tuple[Index, int]:
@@ -97,11 +104,11 @@ def load(path: str | os.PathLike[str], store: str, dimension: int, settings: Set
     Raises:
         DataError: the file is missing, damaged, of another store or made with other settings.
     """
-    header, rows = file.read(Path(path))
+    header, rows, learned = file.read(Path(path))
     if (header.store, header.dimension, header.precision) != (store, dimension, settings.precision):
         raise DataError(f"{path} is the index of another gallery; delete it, it is made again.")
-    return _index(rows, settings), header.sequence
+    return _index(rows, settings, learned), header.sequence
 
 
-def _index(rows: Rows, settings: Settings) -> Index:
-    return Exact(rows)
+def _index(rows: Rows, settings: Settings, learned: Learned | None = None) -> Index:
+    return Exact(rows) if settings.index == "exact" else Approximate(rows, settings.recall, learned)

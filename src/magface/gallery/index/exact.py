@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
 import numpy as np
 
 from magface.gallery.index.nearest import Nearest
 from magface.gallery.index.rows import Ids, Rows, Vectors
+from magface.gallery.index.sketch import Learned
 from magface.gallery.records import Hits
+from magface.threads import prefetch
 from magface.types import F32
 
 PROBES = 256
 """Probes that are compared at a time."""
 CELLS = 1 << 22
 """Cosines that are held at a time."""
-LONGEST = 1 << 16
+LONGEST = 1 << 18
 """Rows of a block, at most."""
+ALONE = 4096
+"""Rows that are not worth a second thread."""
+FEW = 4
+"""Probes up to which it is faster to read float16 than to turn it into float32."""
 
 
 class Exact:
@@ -24,6 +36,8 @@ class Exact:
         rows: of the people.
     """
 
+    learned: Learned | None = None
+
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
 
@@ -31,12 +45,15 @@ class Exact:
         return len(self.rows)
 
     def put(self, ids: Ids, directions: F32) -> None:
-        """Add people, or replace the directions of those there are: `(N,)` int64 and `(N, D)` float32."""
+        """Add people, or replace the directions of those there are: `(N,)` int64 >= 0 and `(N, D)` float32."""
         self.rows.put(ids, directions)
 
     def remove(self, ids: Ids) -> None:
         """Take people out: `(N,)` int64; those that there are not change nothing."""
         self.rows.remove(ids)
+
+    def learn(self) -> None:
+        """Nothing is to be learned of people who are all compared."""
 
     def search(self, directions: F32, k: int, among: Ids | None = None) -> Hits:
         """The nearest people, of equally near ones the lower id first.
@@ -49,22 +66,60 @@ class Exact:
         Raises:
             DataError: a row is not of length 1: the file is damaged.
         """
-        found = [
-            self._search(directions[start : start + PROBES], k, among) for start in range(0, len(directions), PROBES)
-        ]
-        if not found:
-            return Nearest(directions, k, 0).hits()
+        directions = np.ascontiguousarray(directions, np.float32)
+        parts = [directions[start : start + PROBES] for start in range(0, max(1, len(directions)), PROBES)]
+        found = [self._search(part, k, among) for part in parts]
         return Hits(np.concatenate([hits.people for hits in found]), np.concatenate([hits.cosine for hits in found]))
 
     def _search(self, probes: F32, k: int, among: Ids | None) -> Hits:
-        probes = np.ascontiguousarray(probes, np.float32)
-        nearest = Nearest(probes, k, slack=probes.shape[1] * 2.0**-23)
-        for block in self.rows.blocks(min(LONGEST, CELLS // len(probes)), among):
-            nearest.show(block, quick(probes, block.rows))
+        nearest = Nearest(probes, k, slack(self.rows))
+        if len(probes):
+            for block in self.rows.blocks(min(LONGEST, CELLS // len(probes)), among):
+                nearest.show(block, quick(probes, block.rows))
         return nearest.hits()
 
 
+def slack(rows: Rows) -> float:
+    """Greatest error of `quick`: of sums in float32 in any order, and of a probe in the precision of the rows."""
+    rounding = 2.0**-11 if rows.dtype == np.float16 else 0.0
+    return rows.dimension * 2.0**-23 + rounding
+
+
 def quick(probes: F32, rows: Vectors) -> F32:
-    """Cosines `(Q, B)` float32 of directions `(Q, D)` float32 and rows `(B, D)`."""
-    rows = np.asarray(rows, np.float32)
+    """Cosines `(Q, B)` float32 of directions `(Q, D)` float32 and rows `(B, D)`, off by at most `slack`."""
+    if rows.dtype == np.float16:
+        return _halves(probes, rows)
     return (rows @ probes[0])[None] if len(probes) == 1 else probes @ rows.T
+
+
+def threads() -> int:
+    """How many threads read rows: as many as those of matrix products."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else min(os.cpu_count() or 1, 8)
+
+
+def _halves(probes: F32, rows: Vectors) -> F32:
+    """Of rows in float16: few probes with the processor's own float16, many in float32."""
+    library, count = _numkong(), threads()
+    found = np.empty((len(probes), len(rows)), np.float32)
+    size = max(1, min(CELLS // rows.shape[1], max(ALONE, -(-len(rows) // count))))
+    parts = [slice(start, start + size) for start in range(0, len(rows), size)]
+    if library is None or len(probes) > FEW:
+        wholes = prefetch(lambda part: rows[part].astype(np.float32), parts, workers=count, limit=count + 1)
+        for part, whole in zip(parts, wholes, strict=True):
+            found[:, part] = quick(probes, whole)
+        return found
+    halves = probes.astype(np.float16)
+    if len(parts) == 1:
+        found[:] = library.cdist(halves, rows, "dot")
+        return found
+    cosines = prefetch(lambda part: library.cdist(halves, rows[part], "dot"), parts, workers=count, limit=2 * count)
+    for part, cosine in zip(parts, cosines, strict=True):
+        found[:, part] = cosine
+    return found
+
+
+@functools.cache
+def _numkong() -> ModuleType | None:
+    """The library that multiplies float16 as it is read; without it there is the slower way."""
+    return importlib.import_module("numkong") if importlib.util.find_spec("numkong") else None

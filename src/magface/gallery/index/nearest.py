@@ -37,8 +37,8 @@ class Nearest:
         Raises:
             DataError: a row is not of length 1.
         """
-        if block.wanted is not None:
-            quick[:, ~block.wanted] = -np.inf
+        if not block.alive.all():
+            quick[:, ~block.alive] = -np.inf
         limit = self.cosine[:, -1] - self.slack
         # not "max >= limit": a block whose greatest is NaN may still hold neighbours
         open_ = np.flatnonzero(~(quick.max(axis=1) < limit))
@@ -53,7 +53,7 @@ class Nearest:
         limit = self.cosine[which, -1] - self.slack
         near = quick[which]
         if near.shape[1] > self.k and not np.isfinite(limit).all():
-            np.nan_to_num(near, copy=False, nan=-np.inf)
+            near[np.isnan(near)] = -np.inf
             top = np.partition(near, near.shape[1] - self.k, axis=1)[:, -self.k]
             limit = np.maximum(limit, top - self.slack)
         q, row = np.nonzero((near >= limit[:, None]) & (near > -np.inf))
