@@ -95,7 +95,8 @@ def _cluster(address: str) -> Iterator[None]:
         return
     more = {"include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
+        with _hushed():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
     except (ConnectionError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise DataError(f"there is no Ray cluster at {address} ({reason}); start one, or give --ray local.") from error
@@ -103,6 +104,20 @@ def _cluster(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep the remarks of Ray's compiled part, which know no level, from stderr while it starts."""
+    saved = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
 
 
 def _cause(error: BaseException) -> BaseException:
