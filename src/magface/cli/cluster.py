@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from magface.recognizer import Photo
     from magface.report.album import Album
     from magface.report.album_corrections import Correction
+    from magface.report.album_state import State
 
 
 class Algorithm(StrEnum):
@@ -79,6 +80,7 @@ def cluster(
       magface cluster merge   persons 3 and 7 are one
       magface cluster split   a face in person 3 is somebody else
       magface cluster move    a face is of another person
+      magface cluster undo    take the last of these back
 
     \b
     Examples:
@@ -136,7 +138,14 @@ def correct(folder: Path, correction: Correction, form: options.Format) -> None:
     """Tell an album what is so, and say what was done."""
     from magface.report import album
 
-    message, state = album.correct(folder, correction)
+    tell(folder, album.correct(folder, correction), form)
+
+
+def tell(folder: Path, done: tuple[str, State], form: options.Format) -> None:
+    """Say what was done to an album."""
+    from magface.report import album
+
+    message, state = done
     if form is options.Format.json:
         people = [{"id": each.id, "name": each.name, "faces": len(each.faces)} for each in state.people]
         typer.echo(json.dumps({"done": message, "page": str(folder / album.PAGE), "people": people}, indent=2))

@@ -37,7 +37,7 @@ COMMANDS = (
     "import",
     "data",
 )
-INNER = ("quality calibrate", "cluster name", "cluster merge", "cluster split", "cluster move")
+INNER = ("quality calibrate", "cluster name", "cluster merge", "cluster split", "cluster move", "cluster undo")
 """Commands inside one that does something by itself; the first argument tells, `./calibrate` is a folder."""
 EXTRAS = {
     **dict.fromkeys(("torch", "onnxscript", "tensorboardX"), "train"),

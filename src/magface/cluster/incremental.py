@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,7 @@ def join(
     reliable: ArrayLike,
     group: Callable[[Embeddings], Labels],
     first: int = 0,
+    several: Collection[int] = (),
     regroup: bool = False,
 ) -> Labels:
     """Give a person to faces that have none; faces that have one keep it.
@@ -36,7 +37,7 @@ def join(
     Poor faces come last, one by one, and nobody is known by them unless there are no others.
 
     Near is the mean cosine between the faces of the group and those of the person, weighted by magnitude: what average
-    linkage joins by. To do it all again changes nothing, where the algorithm makes no groups of what it left alone.
+    linkage joins by. Once more with the result as `known` changes nothing, unless somebody has `several` looks.
 
     Args:
         embeddings: N faces of one model, raw; a face without direction (all zeros) joins nobody.
@@ -45,6 +46,8 @@ def join(
         reliable: `(N,)` bool, whether a face is good enough to decide.
         group: any algorithm; it sees reliable faces, and leaves out whom it likes.
         first: number of the first new person, above all that are known.
+        several: people who may look in several ways, as those whom somebody said to be one: their own faces are grouped
+            too, and others join by the look that is nearest.
         regroup: whether known faces are grouped along first, so that a group goes with those that are in it, each face
             with the nearest. It takes the time of all faces, and fits where few are known.
 
@@ -62,13 +65,14 @@ def join(
         array([ 4,  4,  5,  5,  5, -1])
     """
     checked(threshold)
-    result = np.maximum(as_labels(embeddings, known), UNKNOWN)
+    known = np.maximum(as_labels(embeddings, known), UNKNOWN)
     good = np.array(reliable, bool)
-    if good.shape != result.shape:
-        raise DataError(f"{len(result)} faces are reliable or not, each; these are {good.shape}.")
-    if result.max(initial=UNKNOWN) >= first and (result >= 0).any():
-        raise DataError(f"new people cannot begin with {first}; somebody known is {result.max()}.")
+    if good.shape != known.shape:
+        raise DataError(f"{len(known)} faces are reliable or not, each; these are {good.shape}.")
+    if known.max(initial=UNKNOWN) >= max(first, 0):
+        raise DataError(f"new people cannot begin with {first}; somebody known is {known.max()}.")
     blank = ~embeddings.vectors.any(axis=1)
+    result, owners = _looks(embeddings, known, good & ~blank, group, several)
     if regroup:
         rows = np.flatnonzero(good & ~blank)
         _go_along(embeddings, result, rows, _all_numbered(group(embeddings[rows])), good)
@@ -79,14 +83,15 @@ def join(
         found = _all_numbered(group(embeddings[loose]))
         _approach(embeddings, result, loose, found, threshold, good)
         left = result[loose] == UNKNOWN
-        several = left & (np.bincount(found[left], minlength=len(loose) + 1)[found] > 1)
-        new = max(first, int(result.max(initial=UNKNOWN)) + 1)
-        result[loose[several]] = new + numbered(found[several])
-        if not several.any():
+        new = left & (np.bincount(found[left], minlength=len(loose) + 1)[found] > 1)
+        if not new.any():
             break
+        fresh = numbered(found[new])
+        result[loose[new]] = len(owners) + fresh
+        owners = np.append(owners, np.arange(fresh.max() + 1) + max(first, int(owners.max(initial=UNKNOWN)) + 1))
     poor = np.flatnonzero((result == UNKNOWN) & ~good & ~blank)
     _approach(embeddings, result, poor, np.arange(len(poor)), threshold, good)
-    return result
+    return np.append(owners, UNKNOWN)[result]
 
 
 def carry(labels: ArrayLike, before: ArrayLike, first: int) -> Labels:
@@ -122,6 +127,27 @@ def carry(labels: ArrayLike, before: ArrayLike, first: int) -> Labels:
             given[new] = first
             first += 1
     return np.array([given.get(label, label) for label in result.tolist()], np.int64)
+
+
+def _looks(
+    embeddings: Embeddings,
+    known: Labels,
+    clear: NDArray[np.bool_],
+    group: Callable[[Embeddings], Labels],
+    several: Collection[int],
+) -> tuple[Labels, Labels]:
+    """Look of each face, numbered from 0, and the person of each look."""
+    people, look = np.unique(known, return_inverse=True)
+    if len(people) and people[0] == UNKNOWN:
+        people, look = people[1:], look - 1
+    owners = people
+    for person in sorted(set(several) & set(people.tolist())):
+        rows = np.flatnonzero((known == person) & clear)
+        found = _all_numbered(group(embeddings[rows])) if len(rows) > 1 else np.zeros(len(rows), np.int64)
+        further = found > 0  # the others, and poor faces, keep the number that they have
+        look[rows[further]] = len(owners) - 1 + found[further]
+        owners = np.append(owners, np.full(int(found.max(initial=0)), person))
+    return look.astype(np.int64), owners
 
 
 def _go_along(embeddings: Embeddings, result: Labels, rows: Labels, group: Labels, good: NDArray[np.bool_]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from magface.report.album_corrections import Correction
 from magface.report.album_state import (
     CORRECTIONS,
     PEOPLE,
+    UNDO,
     AlbumFace,
     Corrections,
     Person,
@@ -38,15 +40,17 @@ from magface.report.album_state import (
     labels_of,
     load_corrections,
     load_state,
+    load_undo,
     save_corrections,
     save_state,
+    save_undo,
 )
 from magface.report.results import Results, photo_names, vectors, writing
 from magface.types import Embeddings
 
 PAGE = "people.html"
 AUTO = "auto"
-_OURS = tuple(f".{name}." for name in (PAGE, PEOPLE, CORRECTIONS, album_folders.MANIFEST))
+_OURS = tuple(f".{name}." for name in (PAGE, PEOPLE, CORRECTIONS, UNDO, album_folders.MANIFEST))
 Labels = NDArray[np.int64]
 
 
@@ -159,13 +163,12 @@ def make(
             damaged; what was there before stays.
     """
     album_folders.check_place(folder)
-    state, corrections = load_state(folder), load_corrections(folder)
-    known = photo_names(folder)
-    paths = _all_photos(photos, () if only else known)
-    if not paths:
-        raise DataError("there is no photo to group; name image files or a folder that holds some.")
     card, model = recognizer.card, recognizer.embedder.fingerprint
     with Results(folder, model, recognizer.detector.name, card.embedding_size) as results:
+        state, corrections, known = load_state(folder), load_corrections(folder), photo_names(folder)
+        paths = _all_photos(photos, () if only else known)
+        if not paths:
+            raise DataError("there is no photo to group; name image files or a folder that holds some.")
         missing = results.missing(paths)
         started(len(missing))
         for photo in recognizer.stream(missing):
@@ -178,6 +181,8 @@ def make(
         before = _before(state, read, exact=True)
         labels = _grouped(read, state, corrections, settings, before, rebuild)
         new = _publish(folder, results, read, labels, corrections, settings, state)
+        results.sweep(read.photos)
+        (folder / UNDO).unlink(missing_ok=True)
     old = set() if state is None else {person.id for person in state.people}
     fresh = before == UNKNOWN
     if results.refused:
@@ -217,25 +222,80 @@ def correct(folder: Path, correction: Correction) -> tuple[str, State]:
     Raises:
         DataError: there is no album, a file of it is damaged, or the correction does not fit it; nothing is changed.
     """
+    with _opened(folder) as album:
+        change = correction(album.state, album.corrections)
+        rows = {face: row for row, face in enumerate(album.read.faces)}
+        for face, person in change.people.items():
+            album.labels[rows[face]] = person
+        with writing(folder):
+            save_undo(folder, album.state, album.corrections)
+        return change.message, album.publish(album.labels, change.corrections)
+
+
+def undo(folder: Path) -> tuple[str, State]:
+    """Take the last correction back.
+
+    Args:
+        folder: of the album.
+
+    Returns:
+        As `correct`.
+
+    Raises:
+        DataError: there is no album, a file of it is damaged, or there was no correction since the last run.
+    """
+    with _opened(folder) as album:
+        before = load_undo(folder)
+        if before is None:
+            raise DataError("there is nothing to undo: nothing was corrected since the last run, or undo.")
+        state, corrections = before
+        new = album.publish(_before(state, album.read, exact=True), corrections)
+        (folder / UNDO).unlink()
+    return "The last correction is taken back.", new
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """An album that is there, in the hands of this process alone."""
+
+    folder: Path
+    results: Results
+    read: _Read
+    labels: Labels
+    state: State
+    corrections: Corrections
+
+    def publish(self, labels: Labels, corrections: Corrections) -> State:
+        """Write corrections, and what follows from them."""
+        with writing(self.folder):
+            save_corrections(self.folder, corrections)
+        return _publish(
+            self.folder, self.results, self.read, labels, corrections, self.state.settings, self.state
+        ).state
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[_Opened]:
+    """Open an album.
+
+    Raises:
+        DataError: there is none, or a file of it is damaged.
+    """
+    absent = f"there is no album in {folder}; make one first: magface cluster PHOTOS -o {folder}"
+    results = Results.of(folder) if (folder / PEOPLE).exists() else None
+    if results is None:
+        raise DataError(absent)
     album_folders.check_place(folder)
-    results = Results.of(folder)
-    if results is None or not (folder / PEOPLE).exists():
-        raise DataError(f"there is no album in {folder}; make one first: magface cluster PHOTOS -o {folder}")
     with results:
         before, corrections = load_state(folder), load_corrections(folder)
         if before is None:
-            raise DataError(f"there is no album in {folder}; make one first: magface cluster PHOTOS -o {folder}")
+            raise DataError(absent)
         read = _faces(results.table(), before.settings)
         labels = _overridden(_before(before, read, exact=True), corrections, read)
         state = _state(read, labels, corrections, before.settings, before)
-        change = correction(state, corrections)
-        rows = {face: row for row, face in enumerate(read.faces)}
-        for face, person in change.people.items():
-            labels[rows[face]] = person
-        with writing(folder):
-            save_corrections(folder, change.corrections)
-        new = _publish(folder, results, read, labels, change.corrections, before.settings, state)
-    return change.message, new.state
+        yield _Opened(folder, results, read, labels, state, corrections)
+    with suppress(OSError):  # what an interrupted run has read stays
+        (folder / "journal").rmdir()
 
 
 def _all_photos(photos: Sequence[Path], known: Sequence[str]) -> list[Path]:
@@ -322,6 +382,7 @@ def _grouped(
         reliable=read.reliable,
         group=group,
         first=first,
+        several=[number for number, settled in corrections.people.items() if len(settled.faces) > 1],
         regroup=rebuild and bool(corrections.people),
     )
     return incremental.carry(found, _before(state, read, exact=False), first)
@@ -348,7 +409,6 @@ def _publish(
         save_state(folder, state)
         changed = album_folders.arrange(folder, state.people, state.unknown, settings.photos)
         io.write_atomic(folder / PAGE, album_page.render(state, read.photos, results.crops))
-        results.sweep(read.photos)
         for left in folder.glob(".*.part.*"):
             if left.name.startswith(_OURS):
                 left.unlink()

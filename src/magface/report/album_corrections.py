@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from magface.cluster import UNKNOWN
 from magface.errors import DataError
 from magface.report.album_state import (
     AlbumFace,
@@ -69,13 +68,13 @@ def merge(first: str, others: Sequence[str]) -> Correction:
         name = next((person.name for person in people if person.name), "")
         faces = [face for person in people for face in person.faces]
         absent = [spot for person in people for spot in _said(corrections, person.id).faces]
-        found = _settled(corrections, {kept.id: faces}, extra={kept.id: absent}, names={kept.id: name})
+        found = _settled(state, corrections, {kept.id: faces}, extra={kept.id: absent}, names={kept.id: name})
         left = {number: settled for number, settled in found.people.items() if number not in {each.id for each in gone}}
         return Change(
             Corrections(left),
             {face: kept.id for person in gone for face in person.faces},
             kept.id,
-            f"{_list(person.title for person in gone)} {'is' if len(gone) == 1 else 'are'} now {name or kept.title}.",
+            f"{_list(person.title for person in people)} are one: {name or kept.title}.",
         )
 
     return change
@@ -94,7 +93,7 @@ def split(person: str, faces: Sequence[str]) -> Correction:
 
     def change(state: State, corrections: Corrections) -> Change:
         source = None if person.lower() == NOBODY else person_of(state, person)
-        scope, title = (state.unknown, "unknown faces") if source is None else (source.faces, source.title)
+        scope, title = (state.unknown, "the unknown") if source is None else (source.faces, source.title)
         moved = _faces_of(scope, faces, title)
         new = state.highest + 1
         groups = {new: moved}
@@ -103,10 +102,10 @@ def split(person: str, faces: Sequence[str]) -> Correction:
             if not groups[source.id]:
                 raise DataError(f"these are all faces of {source.title}; leave some, or give it another name.")
         return Change(
-            _settled(corrections, groups),
+            _settled(state, corrections, groups),
             dict.fromkeys(moved, new),
             new,
-            f"{_count(moved)} of {title} {'is' if len(moved) == 1 else 'are'} now Person {new}.",
+            f"{_count(moved)} from {title} {'is' if len(moved) == 1 else 'are'} now Person {new}.",
         )
 
     return change
@@ -116,7 +115,7 @@ def move(faces: Sequence[str], person: str) -> Correction:
     """Faces that are of a person, whomever or nobody they were of.
 
     Raises:
-        DataError: when it is made: there is no such face or person, or somebody would be left without a face.
+        DataError: when it is made: there is no such face or person.
     """
 
     def change(state: State, corrections: Corrections) -> Change:
@@ -125,12 +124,9 @@ def move(faces: Sequence[str], person: str) -> Correction:
         moved = _faces_of([*owners, *state.unknown], faces, "the album")
         groups = {each.id: list(each.faces) for each in {target.id: target, **_by_id(owners, moved)}.values()}
         groups = {number: [face for face in kept if face not in moved] for number, kept in groups.items()}
-        for number, kept in groups.items():
-            if not kept and number != target.id:
-                raise DataError(f"these are all faces of person {number}; merge the two people instead.")
         groups[target.id] += moved
         return Change(
-            _settled(corrections, groups),
+            _settled(state, corrections, groups),
             dict.fromkeys(moved, target.id),
             target.id,
             f"{_count(moved)} {'is' if len(moved) == 1 else 'are'} now of {target.title}.",
@@ -148,7 +144,7 @@ def name(person: str, text: str) -> Correction:
 
     def change(state: State, corrections: Corrections) -> Change:
         named = person_of(state, person)
-        found = _settled(corrections, {named.id: named.faces[:1]}, names={named.id: checked_name(text)})
+        found = _settled(state, corrections, {named.id: named.faces[:1]}, names={named.id: checked_name(text)})
         return Change(found, {}, named.id, f"{named.title} is now {found.people[named.id].name}.")
 
     return change
@@ -220,6 +216,7 @@ def _said(corrections: Corrections, person: int) -> Settled:
 
 
 def _settled(
+    state: State,
     corrections: Corrections,
     groups: Mapping[int, Sequence[AlbumFace]],
     *,
@@ -227,15 +224,22 @@ def _settled(
     names: Mapping[int, str] | None = None,
 ) -> Corrections:
     """Corrections by which faces are of the given people, and of nobody else."""
-    moved = [face for faces in groups.values() for face in faces]
+    faces = [*(face for person in state.people for face in person.faces), *state.unknown]
+    moved = {face for group in groups.values() for face in group}
+    said = {
+        number: [*_said(corrections, number).faces, *(extra or {}).get(number, ())]
+        for number in corrections.people.keys() | groups.keys()
+    }
+    every = list(dict.fromkeys(spot for spots in said.values() for spot in spots))
+    rows = find_spots(every, faces, exact=False)
+    gone = {spot for spot, row in zip(every, rows, strict=True) if row >= 0 and faces[row] in moved}
     people: dict[int, Settled] = {}
-    for number in corrections.people.keys() | groups.keys():
-        before = _said(corrections, number)
-        spots = list(dict.fromkeys([*before.faces, *(extra or {}).get(number, ())]))
-        rows = find_spots(spots, moved, exact=False)
-        kept = [spot for spot, row in zip(spots, rows, strict=True) if row == UNKNOWN]
+    for number, spots in said.items():
         new = [Spot(face.photo, face.box, face.crop) for face in groups.get(number, ())]
-        people[number] = Settled((names or {}).get(number, before.name), (*kept, *new))
+        kept = [spot for spot in dict.fromkeys(spots) if spot not in gone]
+        if kept or new:
+            name = (names or {}).get(number, _said(corrections, number).name)
+            people[number] = Settled(name, (*kept, *new))
     return Corrections(people)
 
 

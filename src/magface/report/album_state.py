@@ -12,10 +12,10 @@ import json
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from magface import io
 from magface.cluster import UNKNOWN
 from magface.errors import DataError
 
-PEOPLE, CORRECTIONS = "people.json", "corrections.json"
+T = TypeVar("T")
+PEOPLE, CORRECTIONS, UNDO = "people.json", "corrections.json", ".undo.json"
 LONGEST = 500
 """Characters of a name, at most."""
 
@@ -254,6 +255,53 @@ def checked_name(text: str) -> str:
 
 def save_state(folder: Path, state: State) -> None:
     """Write `people.json`."""
+    _save(folder / PEOPLE, _state_content(state))
+
+
+def load_state(folder: Path) -> State | None:
+    """Read `people.json`; None where there is none.
+
+    Raises:
+        DataError: it is damaged, or of a later version.
+    """
+    what_to_do = "remove it and run again: people are grouped anew, and corrections.json keeps what you corrected"
+    return _load(folder / PEOPLE, what_to_do, _state)
+
+
+def save_corrections(folder: Path, corrections: Corrections) -> None:
+    """Write `corrections.json`."""
+    _save(folder / CORRECTIONS, _corrections_content(corrections))
+
+
+def load_corrections(folder: Path) -> Corrections:
+    """Read `corrections.json`; nothing is corrected where there is none.
+
+    Raises:
+        DataError: it is damaged, or of a later version; it is left as it is.
+    """
+    what_to_do = "it was left as it is: put back a copy of it, or move it away to go on without names and corrections"
+    return _load(folder / CORRECTIONS, what_to_do, _corrections) or Corrections()
+
+
+def save_undo(folder: Path, state: State, corrections: Corrections) -> None:
+    """Keep what is so before a correction."""
+    _save(folder / UNDO, {"state": _state_content(state), "corrections": _corrections_content(corrections)})
+
+
+def load_undo(folder: Path) -> tuple[State, Corrections] | None:
+    """What was so before the last correction; None where that is not known.
+
+    Raises:
+        DataError: the file is damaged, or of a later version.
+    """
+
+    def parse(read: dict[str, Any]) -> tuple[State, Corrections]:
+        return _state(read["state"]), _corrections(read["corrections"])
+
+    return _load(folder / UNDO, "remove it; the last correction cannot be undone", parse)
+
+
+def _state_content(state: State) -> dict[str, Any]:
     people = [
         {
             "id": person.id,
@@ -265,70 +313,47 @@ def save_state(folder: Path, state: State) -> None:
     ]
     unknown = [dataclasses.asdict(face) for face in state.unknown]
     settings = dataclasses.asdict(state.settings)
-    _save(folder / PEOPLE, {"settings": settings, "highest": state.highest, "people": people, "unknown": unknown})
+    return {"settings": settings, "highest": state.highest, "people": people, "unknown": unknown}
 
 
-def load_state(folder: Path) -> State | None:
-    """Read `people.json`; None where there is none.
-
-    Raises:
-        DataError: it is damaged, or of a later version.
-    """
-    path = folder / PEOPLE
-    what_to_do = "remove it and run again: people are grouped anew, and corrections.json keeps what you corrected"
-    read = _load(path, what_to_do)
-    if read is None:
-        return None
-    with _Form(path, what_to_do):
-        settings = Settings(**{key: _TYPES[kind](read["settings"][key]) for key, kind in _fields(Settings)})
-        people = tuple(
-            Person(_id(each["id"]), _text(each["name"]), tuple(_face(face) for face in _list(each["faces"])))
-            for each in _list(read["people"])
-        )
-        unknown = tuple(_face(face) for face in _list(read["unknown"]))
-        _require(len({person.id for person in people}) == len(people), "two people have one id")
-        _require(all(person.faces for person in people), "somebody has no face")
-        _require(settings.photos in ("link", "copy", "none"), "settings.photos is unknown")
-        _require(-1 <= settings.threshold <= 1, "settings.threshold is no cosine")
-        return State(settings, people, unknown, max([_count(read["highest"]), *(person.id for person in people)]))
+def _state(read: dict[str, Any]) -> State:
+    settings = Settings(**{key: _TYPES[kind](read["settings"][key]) for key, kind in _fields(Settings)})
+    people = tuple(
+        Person(_id(each["id"]), _text(each["name"]), tuple(_face(face) for face in _list(each["faces"])))
+        for each in _list(read["people"])
+    )
+    unknown = tuple(_face(face) for face in _list(read["unknown"]))
+    _require(len({person.id for person in people}) == len(people), "two people have one id")
+    _require(all(person.faces for person in people), "somebody has no face")
+    _require(settings.photos in ("link", "copy", "none"), "settings.photos is unknown")
+    _require(-1 <= settings.threshold <= 1, "settings.threshold is no cosine")
+    return State(settings, people, unknown, max([_count(read["highest"]), *(person.id for person in people)]))
 
 
-def save_corrections(folder: Path, corrections: Corrections) -> None:
-    """Write `corrections.json`."""
+def _corrections_content(corrections: Corrections) -> dict[str, Any]:
     people = [
         {"id": person, "name": settled.name, "faces": [dataclasses.asdict(spot) for spot in settled.faces]}
         for person, settled in sorted(corrections.people.items())
     ]
-    _save(folder / CORRECTIONS, {"people": people})
+    return {"people": people}
 
 
-def load_corrections(folder: Path) -> Corrections:
-    """Read `corrections.json`; nothing is corrected where there is none.
-
-    Raises:
-        DataError: it is damaged, or of a later version; it is left as it is.
-    """
-    path = folder / CORRECTIONS
-    what_to_do = "it was left as it is: put back a copy of it, or move it away to go on without names and corrections"
-    read = _load(path, what_to_do)
-    if read is None:
-        return Corrections()
-    with _Form(path, what_to_do):
-        people = {
-            _id(each["id"]): Settled(_text(each["name"]), tuple(_spot(face) for face in _list(each["faces"])))
-            for each in _list(read["people"])
-        }
-        _require(len(people) == len(read["people"]), "two people have one id")
-        for settled in people.values():
-            _require(not settled.name or settled.name == checked_name(settled.name), "a name is none")
-        return Corrections(people)
+def _corrections(read: dict[str, Any]) -> Corrections:
+    people = {
+        _id(each["id"]): Settled(_text(each["name"]), tuple(_spot(face) for face in _list(each["faces"])))
+        for each in _list(read["people"])
+    }
+    _require(len(people) == len(read["people"]), "two people have one id")
+    for settled in people.values():
+        _require(not settled.name or settled.name == checked_name(settled.name), "a name is none")
+    return Corrections(people)
 
 
 def _save(path: Path, content: dict[str, Any]) -> None:
     io.write_atomic(path, json.dumps({"version": _VERSION, **content}, ensure_ascii=False, indent=1))
 
 
-def _load(path: Path, what_to_do: str) -> dict[str, Any] | None:
+def _load(path: Path, what_to_do: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
     with _Form(path, what_to_do):
         if not path.exists():
             return None
@@ -340,7 +365,7 @@ def _load(path: Path, what_to_do: str) -> dict[str, Any] | None:
         raise DataError(f"{path} was written by a later version of magface; update this one.")
     with _Form(path, what_to_do):
         _require(version == _VERSION, "it has no version")
-    return read
+        return parse(read)
 
 
 class _Form:
