@@ -1,7 +1,7 @@
 """Time, memory and F of graph clustering from 10,000 faces to a million, beside peers.
 
-    python benchmarks/clustering.py -o docs/results/speed/clustering.json           # 10,000 and 100,000 faces, with peers
-    python benchmarks/clustering.py --full -o docs/results/speed/clustering.json    # and a million
+    python benchmarks/clustering.py -o docs/results/speed/clustering.json         # 10,000 and 100,000, with peers
+    python benchmarks/clustering.py --full -o docs/results/speed/clustering.json  # and a million
 
 Every run is a process of its own, whose peak memory includes the faces themselves. Peers are given the exact
 neighbours or all faces, and are left out where they are not installed or would take hours. A second run keeps what the
@@ -132,10 +132,7 @@ def run(method: str, faces: Embeddings) -> tuple[np.ndarray, dict[str, float]]:
 
             return HDBSCAN(min_cluster_size=2, copy=True).fit_predict(faces.direction), {}
     start = time.perf_counter()
-    if "exact" in method:
-        found = neighbours.exact(faces, K)
-    else:
-        found = neighbours.approximate(faces, K, floor=THRESHOLD)
+    found = neighbours.exact(faces, K) if "exact" in method else neighbours.approximate(faces, K, floor=THRESHOLD)
     parts = {"seconds of neighbours": time.perf_counter() - start}
     if method.startswith("igraph"):
         return igraph_leiden(found), parts
@@ -192,10 +189,11 @@ def drawn(rng: np.random.Generator, count: int, axes: np.ndarray) -> np.ndarray:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown."""
-    head = "| method | faces | seconds | of them neighbours | peak GiB | groups | precision | recall | F |"
+    head = "| faces | method | seconds | of them neighbours | peak GiB | groups | precision | recall | F |"
     rows = [
-        f"| {line['method']} | {line['faces']:,} | {line['seconds']:.1f} | {line.get('seconds of neighbours', '')} | "
-        f"{line['peak GiB']:.1f} | {line['groups']:,} | {line['precision']:.4f} | {line['recall']:.4f} | {line['f']:.4f} |"
+        f"| {line['faces']:,} | {line['method']} | {line['seconds']:.1f} | {line.get('seconds of neighbours', '')} "
+        f"| {line['peak GiB']:.1f} | {line['groups']:,} | {line['precision']:.4f} | {line['recall']:.4f} "
+        f"| {line['f']:.4f} |"
         for line in sorted(lines, key=lambda line: (line["faces"], list(METHODS).index(line["method"])))
     ]
     return "\n".join([head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", *rows])

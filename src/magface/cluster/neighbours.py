@@ -151,7 +151,8 @@ def _fill(result: Neighbours, at: slice, unit: F32, rows: Index, faces: F32, fir
     """Let the faces of a block, `first` on, compete in the lines `at` for the neighbours of the faces in `rows`."""
     index, cosine = result.index[at], result.cosine[at]
     k = index.shape[1]
-    found = np.clip(unit @ faces.T, -1, 1)
+    found = unit @ faces.T
+    np.clip(found, -1, 1, out=found)
     itself = np.flatnonzero((rows >= first) & (rows < first + len(faces)))
     found[itself, rows[itself] - first] = _NEVER
     least = cosine[:, -1, None]  # strictly more is needed, which any cosine is where the line is not full
