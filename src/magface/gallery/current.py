@@ -49,6 +49,17 @@ class Current:
         self._sequence = 0
         self._behind = 0
 
+    def open(self, connection: Any, name: str, dimension: int) -> None:
+        """Take the index out of its file; one that knows more than the database, which was restored, is deleted."""
+        self._name = name
+        if self._path is None:
+            return
+        with contextlib.suppress(DataError):
+            self._index, self._sequence = index.load(self._path, name, dimension, self._settings)
+            if self._sequence > state(connection, self._database)[0]:
+                self._index = None
+                self._path.unlink(missing_ok=True)
+
     def read(self, connection: Any, name: str, dimension: int) -> Index:
         """The index of what the database holds; to be called inside of a transaction.
 
@@ -60,11 +71,9 @@ class Current:
         Raises:
             DataError: a template is damaged.
         """
-        sequence, forgotten = state(connection)
+        sequence, forgotten = state(connection, self._database)
         if name != self._name:
             self._index, self._name = None, name
-        if self._index is None:
-            self._load(dimension)
         known = self._index
         if known is None or not forgotten <= self._sequence <= sequence or self._far(connection, len(known)):
             self._index = known = None  # before there is another one in memory
@@ -84,7 +93,7 @@ class Current:
 
     def keep(self, connection: Any) -> None:
         """Write the file; inside of a transaction that writes, so that nobody is removed meanwhile."""
-        if self._path is None or self._index is None or state(connection)[0] != self._sequence:
+        if self._path is None or self._index is None or state(connection, self._database)[0] != self._sequence:
             return
         with contextlib.suppress(OSError):  # without the file everything works, only slower
             index.save(self._index, self._path, self._name, self._sequence)
@@ -103,18 +112,11 @@ class Current:
             _, sequence = index.load(self._path, name, dimension, self._settings)
             ids = [*_column(connection, "SELECT person FROM removed WHERE sequence > ?", sequence)]
             ids += _column(connection, "SELECT id FROM people WHERE sequence > ?", sequence)
-            if sequence < state(connection)[1]:
+            if sequence < state(connection, self._database)[1]:
                 raise DataError("it is too old to know who is to be taken out.")
             index.scrub(self._path, np.array(ids, np.int64))
         except DataError:
             self._path.unlink(missing_ok=True)
-
-    def _load(self, dimension: int) -> None:
-        if self._path is None:
-            return
-        with contextlib.suppress(DataError):
-            self._index, self._sequence = index.load(self._path, self._name, dimension, self._settings)
-            self._behind = 0
 
     def _far(self, connection: Any, people: int) -> bool:
         """Whether so much changed that reading all is faster."""
@@ -126,7 +128,7 @@ class Current:
         known.remove(np.array(gone, np.int64))
         self._behind += len(gone)
         changed = connection.execute("SELECT id, template FROM people WHERE sequence > ?", (self._sequence,))
-        for ids, directions in _blocks(changed, dimension):
+        for ids, directions in _blocks(changed, dimension, self._database):
             known.put(ids, directions)
             self._behind += len(ids)
 
@@ -135,34 +137,35 @@ class Current:
         ids_N = np.empty(count, np.int64)
         directions_ND = np.empty((count, dimension), PRECISIONS[self._settings.precision])
         start = 0
-        for ids, directions in _blocks(connection.execute("SELECT id, template FROM people ORDER BY id"), dimension):
+        everybody = connection.execute("SELECT id, template FROM people ORDER BY id")
+        for ids, directions in _blocks(everybody, dimension, self._database):
             ids_N[start : start + len(ids)], directions_ND[start : start + len(ids)] = ids, directions
             start += len(ids)
         return ids_N, directions_ND
 
 
-def state(connection: Any) -> tuple[int, int]:
+def state(connection: Any, database: Path) -> tuple[int, int]:
     """Number of the last change, and of the last of those removals of which it was forgotten whom they took."""
     found = dict(connection.execute("SELECT key, value FROM meta WHERE key IN ('sequence', 'forgotten')"))
     if not (type(found.get("sequence")) is int and type(found.get("forgotten")) is int):
-        raise DataError("the gallery is damaged: it does not count its changes; restore it from a copy.")
+        raise DataError(f"{database} is damaged: it does not count its changes; restore it from a copy.")
     return found["sequence"], found["forgotten"]
 
 
-def _blocks(rows: Any, dimension: int) -> Iterator[tuple[NDArray[np.int64], F32]]:
+def _blocks(rows: Any, dimension: int, database: Path) -> Iterator[tuple[NDArray[np.int64], F32]]:
     """Ids and directions of a query for ids and templates, some at a time."""
     while batch := rows.fetchmany(_ROWS):
         ids = [row[0] for row in batch]
         if not all(isinstance(row[1], bytes) and len(row[1]) == 4 * dimension for row in batch):
-            raise _damaged()
+            raise _damaged(database)
         templates = np.frombuffer(b"".join(row[1] for row in batch), "<f4").reshape(len(batch), dimension)
         if not (np.isfinite(templates).all() and templates.any(axis=1).all()):
-            raise _damaged()
+            raise _damaged(database)
         yield np.array(ids, np.int64), direction(templates.astype(np.float32))
 
 
-def _damaged() -> DataError:
-    return DataError("the gallery is damaged: a template is no vector of its model; restore it from a copy.")
+def _damaged(database: Path) -> DataError:
+    return DataError(f"{database} is damaged: a template is no vector of its model; restore it from a copy.")
 
 
 def _column(connection: Any, sql: str, *values: Any) -> Iterator[int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from magface.errors import DataError, MagfaceError
+from magface.errors import DataError
 
 APPLICATION = int.from_bytes(b"MgFG")
 VERSION = 1
@@ -55,8 +55,10 @@ def spoken(path: Path, key: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (MagfaceError, GeneratorExit):
-        raise
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path} cannot hold a text with broken characters: {error.object!r:.60}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(_meaning(path, key, "", "a text in it is broken")) from error
     except Exception as error:
         # the errors of SQLCipher's module are other classes of the same names, and import it would cost who needs none
         if not any(kind.__name__ == "Error" and kind.__module__ in _MODULES for kind in type(error).__mro__):

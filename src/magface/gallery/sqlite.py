@@ -18,7 +18,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -135,15 +135,17 @@ class _Reading:
     def _face(self, row: _Row) -> StoredFace:
         id, person, vector, score, source, box, crop, time, marked = row
         try:
+            if not isinstance(crop, bytes):
+                raise ValueError("it is no picture")
             place: Box | None = None if box is None else _BOX.unpack(box)
             text = source.decode("utf-8", "surrogatepass")
-            face = Entry("a face", self._vector(vector), score, text, place, bytes(crop), time)
+            face = Entry("a face", self._vector(vector), score, text, place, crop, time)
             return StoredFace(id, person, face.vector, score, text, place, face.crop, time, bool(marked))
         except (MagfaceError, TypeError, ValueError, AttributeError, struct.error) as error:
             raise self._damaged(f"face {id}") from error
 
     def _vector(self, content: bytes) -> F32:
-        if len(content) not in self._sizes:
+        if not isinstance(content, bytes) or len(content) not in self._sizes:
             raise ValueError("it is a vector of another size")
         return np.frombuffer(content, "<f4").astype(np.float32)
 
@@ -161,7 +163,7 @@ class _Writing(_Reading):
     def __init__(self, connection: Any, path: Path, lock: threading.RLock, card: Card) -> None:
         super().__init__(connection, path, lock, card)
         self.card = card
-        self._sequence = state(connection)[0] + 1
+        self._sequence = state(connection, path)[0] + 1
         self._removed = False
 
     def add_people(self, people: Sequence[NewPerson]) -> list[list[int]]:
@@ -305,8 +307,8 @@ class SqliteStore(_Reading):
             self._id, self._model = str(found["id"]), str(found["model"])
         except (KeyError, TypeError, ValueError, MagfaceError) as error:
             raise DataError(f"{path} is damaged: it does not say what it holds; restore it from a copy.") from error
-        self.card = _card(found.get("card"), path)
-        super().__init__(connection, path, threading.RLock(), self.card)
+        self._card = _card(found.get("card"), path)
+        super().__init__(connection, path, threading.RLock(), self._card)
         self._encrypted = encrypted
         self._current = Current(path, self.settings, kept=not encrypted)
         self._due = False
@@ -348,9 +350,16 @@ class SqliteStore(_Reading):
             connection = stack.enter_context(contextlib.closing(database.connect(place, key)))
             database.check(connection, place)
             store = cls(connection, place, bool(key))
+            store._current.open(connection, store._name, store._card.embedding_size)
             stack.pop_all()
         store.purge()
         return store
+
+    @property
+    def card(self) -> Card:
+        """Of the model that made the vectors, also where another process changed it."""
+        self._follow()
+        return self._card
 
     @contextmanager
     def writing(self) -> Iterator[_Writing]:
@@ -360,9 +369,9 @@ class SqliteStore(_Reading):
             DataError: another writer did not finish in time, or the file cannot be written.
         """
         with self._lock:
-            with self._changing(PATIENCE):
+            with self._transaction("BEGIN IMMEDIATE", PATIENCE):
                 self._follow()
-                transaction = _Writing(self._connection, self._path, self._lock, self.card)
+                transaction = _Writing(self._connection, self._path, self._lock, self._card)
                 yield transaction
                 transaction.finish()
             self._follow()
@@ -378,13 +387,14 @@ class SqliteStore(_Reading):
             label: search only people with it.
         """
         with self._lock:
-            with spoken(self._path), self._transaction("BEGIN"):
+            with self._transaction("BEGIN"), spoken(self._path):
                 self._follow()
                 among = None if label is None else self._labelled(label)
-                index = self._current.read(self._connection, self._name, self.card.embedding_size)
+                index = self._current.read(self._connection, self._name, self._card.embedding_size)
             if self._current.worth_keeping:
                 self._keep(0)
-            return index.search(directions, k, among)
+            searched = len(index) if among is None else len(among)
+            return replace(index.search(directions, k, among), searched=searched)
 
     def labels(self) -> list[str]:
         """All labels that people have, sorted."""
@@ -409,8 +419,8 @@ class SqliteStore(_Reading):
                 if due is None:
                     self._due = False
                     return True
-                with self._changing(PATIENCE):
-                    self._current.wipe(self._connection, self._name, self.card.embedding_size)
+                with self._transaction("BEGIN IMMEDIATE", PATIENCE), spoken(self._path):
+                    self._current.wipe(self._connection, self._name, self._card.embedding_size)
                 if self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
                     break
                 self._scrub(due)
@@ -434,12 +444,17 @@ class SqliteStore(_Reading):
         """Of the index: of this gallery, with vectors of this model."""
         return f"{self._id} {self._model}"
 
+    def _vector(self, content: bytes) -> F32:
+        if len(content) not in self._sizes:
+            self._follow()
+        return super()._vector(content)
+
     def _follow(self) -> None:
         """Know the model that another process may have changed."""
         model = self._meta("model")
         if model != self._model:
-            self.card, self._model = _card(self._meta("card"), self._path), str(model)
-            self._sizes = {4 * self.card.embedding_size}
+            self._card, self._model = _card(self._meta("card"), self._path), str(model)
+            self._sizes = {4 * self._card.embedding_size}
 
     def _meta(self, key: str) -> Any:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
@@ -451,14 +466,13 @@ class SqliteStore(_Reading):
 
     def _keep(self, patience: float) -> None:
         """Write the index to its file, if nobody else writes."""
-        with contextlib.suppress(DataError), self._changing(patience):
+        with contextlib.suppress(DataError), self._transaction("BEGIN IMMEDIATE", patience), spoken(self._path):
             self._current.keep(self._connection)
 
     def _scrub(self, due: int) -> None:
         """Overwrite copies of rows that SQLite left behind; in an encrypted file they cannot be told from noise."""
         if self._encrypted:
-            with self._changing(PATIENCE):
-                self._connection.execute("DELETE FROM meta WHERE key = 'unpurged' AND value = ?", (due,))
+            self._rows("DELETE FROM meta WHERE key = 'unpurged' AND value = ?", due)
             return
         command = [sys.executable, "-I", "-S", scrub.__file__, str(self._path), str(due)]
         done = subprocess.run(command, capture_output=True, check=False)
@@ -466,18 +480,15 @@ class SqliteStore(_Reading):
             raise DataError(f"cannot overwrite what was removed from {self._path}; see whether it can be written.")
 
     @contextmanager
-    def _changing(self, patience: float) -> Iterator[None]:
-        with spoken(self._path), self._transaction("BEGIN IMMEDIATE", patience):
-            yield
-
-    @contextmanager
     def _transaction(self, begin: str, patience: float = 0) -> Iterator[None]:
         if self._connection.in_transaction:
             raise RuntimeError("a gallery is changed already; end the block of `writing` first.")
-        database.begin(self._connection, begin, patience)
+        with spoken(self._path):
+            database.begin(self._connection, begin, patience)
         try:
             yield
-            self._connection.execute("COMMIT")
+            with spoken(self._path):
+                self._connection.execute("COMMIT")
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
