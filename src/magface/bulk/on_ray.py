@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def on_ray(address: str, source: Source, processes: int | None = None) -> Run:
     Raises:
         ModuleNotFoundError: Ray is not installed.
     """
+    import ray
     import ray.data
     from ray.exceptions import RayError
 
@@ -90,9 +91,20 @@ def _cluster(address: str) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    if ray.is_initialized():
-        yield
-        return
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):  # Ray prints there which actors died
+        if ray.is_initialized():
+            yield
+            return
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
     more = {"include_dashboard": False} if address == "local" else {}
     try:
         with _hushed():
@@ -100,10 +112,6 @@ def _cluster(address: str) -> Iterator[None]:
     except (ConnectionError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise DataError(f"there is no Ray cluster at {address} ({reason}); start one, or give --ray local.") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager

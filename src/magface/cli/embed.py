@@ -73,6 +73,9 @@ def embed(
     if output.suffix.lower() not in features.FORMATS and (output.is_dir() or not output.suffix):
         _fill(photos or [], lists or [], output, shard_size, processes, cluster, aligned, model, detector, engine, form)
         return
+    if output.suffix.lower() not in features.FORMATS:
+        endings = ", ".join(features.FORMATS)
+        raise DataError(f"cannot tell the form of {output}; let the name end in {endings}, or have none for a folder.")
     if lists or shard_size or processes or cluster:
         raise DataError(f"--list, --shard-size, --processes and --ray need a folder, and {output} is a file.")
     _write(photos or [], output, aligned, model, detector, engine, form)
@@ -91,7 +94,6 @@ def _write(
     from magface import io
     from magface.data import features
 
-    features.check_format(output)
     paths = reading.find(photos)
     features.check_names(output, [str(path) for path in paths])
     io.check_place(output)
@@ -196,5 +198,7 @@ def _tell_folder(summary: Summary, folder: Path, form: options.Format) -> None:
     for _, reason in summary.failures[:_TOLD]:
         options.say(reason)
     if summary.unreadable:
-        options.say(f"{summary.unreadable:,} of {summary.photos:,} photos could not be read; {folder}/_photos has all.")
+        options.say(
+            f"{summary.unreadable:,} of {summary.photos:,} photos could not be read; {folder}/_photos names all."
+        )
         raise typer.Exit(1 if summary.unreadable < summary.photos else 2)
