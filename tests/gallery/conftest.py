@@ -88,10 +88,26 @@ def card():
 
 
 @pytest.fixture(params=BACKENDS)
-def place(request, tmp_path, card):
-    found = Place(request.param, tmp_path, card)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_place(card):
+    """Makes a place of a kind in a folder; the caller closes it."""
+    return lambda kind, folder: Place(kind, folder, card)
+
+
+@pytest.fixture
+def place(backend, make_place, tmp_path):
+    found = make_place(backend, tmp_path)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def memory_store():
+    return MemoryStore
 
 
 @pytest.fixture
