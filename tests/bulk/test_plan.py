@@ -35,7 +35,7 @@ def test_photos_of_folders_files_lists_and_archives_each_once(tmp_path):
     table = plans.gather([tmp_path / "in", tmp_path / "in" / "notes.txt", tmp_path / "x.tar"], [tmp_path / "list.txt"])
     wanted = ["gone\udcff.jpg", "in/a.PNG", "in/b.jpg", "in/notes.txt", "x.tar/etc/d.jpg", "x.tar/in/b.jpg"]
     assert names(table) == [f"{tmp_path}/{name}" for name in wanted]
-    entries = plans.Plan.entries(plans.make(tmp_path / "out", MODEL, table, 100), 0)
+    entries = plans.make(tmp_path / "out", MODEL, table, 100).entries(0)
     assert [entry.name for entry in entries] == names(table)
     assert entries[5].place.read() == b"abc"
     assert entries[2].place.read() == b"abc"
@@ -97,7 +97,7 @@ def test_a_plan_of_other_settings_is_refused(tmp_path, other, word):
 def test_the_digest_knows_names_and_settings(tmp_path):
     one = plans.make(tmp_path / "1", MODEL, listed(tmp_path, "abcd"), 2)
     other = plans.make(tmp_path / "2", Settings("beef", "yunet", "auto"), listed(tmp_path, "abcd"), 2)
-    digests = {plan.digest(plan.entries(shard)) for plan in (one, other) for shard in (0, 1)}
+    digests = {plan.digest(shard) for plan in (one, other) for shard in (0, 1)}
     assert len(digests) == 4
 
 

@@ -81,13 +81,13 @@ def write(plan: Plan, shard: int, found: Iterable[Found], card: Card) -> None:
     """
     from pyarrow import parquet
 
-    entries = plan.entries(shard)
+    names = _names(plan, shard)
     target = part(plan.folder, shard)
     facts = {
         b"magface.model": plan.settings.model.encode(),
         b"magface.detector": plan.settings.detector.encode(),
         b"magface.card": card.to_json().encode(),
-        _DIGEST: plan.digest(entries).encode(),
+        _DIGEST: plan.digest(shard).encode(),
     }
     faces, photos = (schema.with_metadata(facts) for schema in (_face_schema(card.embedding_size), _photo_schema()))
     with ExitStack() as stack:
@@ -98,9 +98,8 @@ def write(plan: Plan, shard: int, found: Iterable[Found], card: Card) -> None:
         photo_writer = stack.enter_context(parquet.ParquetWriter(other, photos, compression="zstd"))
         rows = _Rows(card)
         accounts = []
-        for entry, each in zip(entries, found, strict=True):
-            name = text(entry.name)
-            accounts.append((name, len(each.vectors), text(each.error)))
+        for name, each in zip(names, found, strict=True):
+            accounts.append((name, len(each.vectors), _text(each.error)))
             rows.add(name, each)
             if len(rows) >= _FACES:
                 face_writer.write_table(rows.taken(faces))
@@ -113,7 +112,7 @@ def finished(plan: Plan, shard: int) -> bool:
     import pyarrow as pa
 
     try:
-        digest = plan.digest(plan.entries(shard)).encode()
+        digest = plan.digest(shard).encode()
         with _opened(plan, shard) as files:
             return all((file.schema_arrow.metadata or {}).get(_DIGEST) == digest for file in files)
     except (pa.ArrowException, OSError, ValueError):
@@ -135,7 +134,7 @@ def count(plan: Plan, shard: int) -> Count:
             rows = [name for name, faces in zip(names, counts, strict=True) for _ in range(faces)]
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{part(plan.folder, shard)} is missing or damaged; remove it and run again.") from error
-    if names != [text(entry.name) for entry in plan.entries(shard)] or of_faces != rows:
+    if names != _names(plan, shard) or of_faces != rows:
         raise DataError(f"{part(plan.folder, shard)} does not hold every photo once; remove it and run again.")
     failures = tuple((name, error) for name, error in zip(names, errors, strict=True) if error)
     return Count(len(names), len(of_faces), counts.count(0) - len(failures), failures)
@@ -159,9 +158,13 @@ def sweep(folder: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def text(name: str) -> str:
-    """Text in which bytes of a file name that are not Unicode are written as escapes."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+def _names(plan: Plan, shard: int) -> list[str]:
+    """Names of photos; bytes that are not Unicode are written as escapes."""
+    return [name.decode(errors="backslashreplace") for name in plan.names(shard)]
+
+
+def _text(reason: str) -> str:
+    return os.fsencode(reason).decode(errors="backslashreplace")
 
 
 class _Rows:
