@@ -35,6 +35,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magface.errors import DataError, MagfaceError
 from magface.gallery.milvus_server import MOST, TEXT, Index, Row, Server, is_address, is_folder
@@ -79,6 +80,7 @@ class _State:
         writer: token of who writes; "" where nobody does.
         until: when that writer has died if it says no more, seconds since 1970.
         removed: whether something was replaced or removed since the gallery was written anew.
+        changes: transactions until now.
         version: of all this.
     """
 
@@ -89,13 +91,14 @@ class _State:
     writer: str = ""
     until: float = 0.0
     removed: bool = False
+    changes: int = 0
     version: int = _VERSION
 
     @staticmethod
     def from_json(text: str, place: str) -> _State:
         try:
             state = _State(**json.loads(text))
-            numbers = (state.generation, state.last, state.reserved, state.journal, state.version)
+            numbers = (state.generation, state.last, state.reserved, state.journal, state.changes, state.version)
             sound = all(type(number) is int and number >= 0 for number in numbers) and math.isfinite(state.until)
         except (TypeError, ValueError, RecursionError):
             sound = False
@@ -124,6 +127,7 @@ class MilvusStore:
         self._thread: int | None = None
         self._unsettled = server.first
         self._generation = 0
+        self._counted: tuple[int, dict[str | None, int]] = (-1, {})
         self._tables()
 
     @classmethod
@@ -237,7 +241,19 @@ class MilvusStore:
             k: people for each, >= 1.
             label: search only people with it.
         """
-        return self._tables().search(directions, k, label)
+        tables = self._tables()
+        people, cosine = tables.search(directions, k, label)
+        return Hits(people, cosine, self._searched(tables, label))
+
+    def _searched(self, tables: _Tables, label: str | None) -> int:
+        """How many have a label; counted once until something changes, as Milvus Lite is slow at it."""
+        changes = self._state().changes
+        if changes != self._counted[0]:
+            self._counted = changes, {}
+        counted = self._counted[1]
+        if label not in counted:
+            counted[label] = tables.count(label)
+        return counted[label]
 
     # writing
 
@@ -310,7 +326,7 @@ class MilvusStore:
         return self._finish(state, tables)
 
     def _finish(self, state: _State, tables: _Tables) -> _State:
-        done = replace(state, last=state.reserved, journal=0, writer="", until=0.0)
+        done = replace(state, last=state.reserved, journal=0, writer="", until=0.0, changes=state.changes + 1)
         _set_state(self._server, done)
         tables.clear_journal()
         return done
@@ -491,20 +507,25 @@ class _Tables:
         rows = self.server.rows(self.name("people"), "array_length(labels) > 0", ("id", "faces", "facts"))
         return sorted({label for row in rows for label in self._person(row).labels})
 
-    def search(self, directions: F32, k: int, label: str | None) -> Hits:
+    def count(self, label: str | None) -> int:
+        """People with a label, or all."""
+        return self.server.count(self.name("people"), _labelled(label))
+
+    def search(self, directions: F32, k: int, label: str | None) -> tuple[NDArray[np.int64], F32]:
         people = np.full((len(directions), k), -1, np.int64)
         cosine = np.full(people.shape, -np.inf, np.float32)
-        name, filter = self.name("people"), "" if label is None else f'array_contains(labels, "{_key(label)}")'
-        if k > MOST and self.server.count(name) > MOST:
+        if k > MOST and self.count(label) > MOST:
             raise DataError(f"Milvus finds at most {MOST:,} people in a search; ask for fewer than {k:,}.")
         for start in range(0, len(directions), _BATCH):
             block = directions[start : start + _BATCH]
-            found = self.server.search(name, "direction", block, min(k, MOST), filter, self._index)
+            found = self.server.search(
+                self.name("people"), "direction", block, min(k, MOST), _labelled(label), self._index
+            )
             for row, hits in enumerate(found, start):
                 order = sorted(hits, key=lambda hit: (-hit["distance"], hit["id"]))[:k]
                 people[row, : len(order)] = [hit["id"] for hit in order]
                 cosine[row, : len(order)] = np.clip([hit["distance"] for hit in order], -1, 1)
-        return Hits(people, cosine, self.server.count(name, filter))
+        return people, cosine
 
     def _person(self, row: Row) -> Person:
         try:
@@ -828,6 +849,11 @@ def _parts(text: str) -> list[str]:
 def _key(text: str) -> str:
     """What rows are found by: no name or label is ever a part of an expression."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _labelled(label: str | None) -> str:
+    """Expression for people with a label, or all."""
+    return "" if label is None else f'array_contains(labels, "{_key(label)}")'
 
 
 def _first(key: str) -> int:

@@ -33,6 +33,7 @@ _IDS = 256
 _ROWS = (64, 4096)
 _FIRST = 256
 _WORKERS = 4
+_LOOSE = 128
 
 
 class Index(NamedTuple):
@@ -65,6 +66,7 @@ class Server:
         self.remote = is_address(place)
         self.name = place
         self._engine: _Engine | None = None
+        self._loose: dict[str, int] = {}
         if self.remote:
             address = _address(place)
             self.name = f"{address.scheme}://{address.hostname}:{address.port or _PORT}"
@@ -151,9 +153,9 @@ class Server:
         for field, kind in fields.items():
             if kind == "vector":
                 wanted.add_index(field, index_type=index.kind, metric_type="IP", params=dict(index.build))
-            elif self.remote and kind != "text":
+            elif self.remote and kind in ("key", "integer"):
                 wanted.add_index(field, index_type="INVERTED")
-        self._call("create_index", name, index_params=wanted)
+        self._call("create_index", name, index_params=wanted, sync=False)  # there are no rows to wait for
         self.load(name)
 
     def load(self, name: str) -> None:
@@ -200,17 +202,26 @@ class Server:
 
     def _write(self, method: str, name: str, rows: Iterable[Row], after: Callable[[], object] | None) -> None:
         part: list[Row] = []
-        size = 0
+        size = written = 0
         for row in rows:
             part.append(row)
             size += _bytes(row)
             if size >= _BYTES:
                 self._call(method, name, data=part)
+                written += len(part)
                 part, size = [], 0
                 if after:
                     after()
         if part:
             self._call(method, name, data=part)
+        self._settle(name, written + len(part))
+
+    def _settle(self, name: str, rows: int) -> None:
+        """Have the embedded engine sort rows into a file once they are many: it is slow with those that are not."""
+        self._loose[name] = self._loose.get(name, 0) + rows
+        if not self.remote and self._loose[name] >= _LOOSE:
+            self._call("flush", name)
+            self._loose[name] = 0
 
     def delete(self, name: str, filter: str) -> None:
         """Remove rows that fit."""
@@ -223,11 +234,9 @@ class Server:
 
     def search(self, name: str, field: str, vectors: F32, k: int, filter: str, index: Index) -> list[list[Row]]:
         """The rows with the largest inner product: `id` and `distance`, which is that product; 1 <= `k` <= 16,384."""
+        asked = {"data": list(vectors), "anns_field": field, "limit": k, "filter": filter, "output_fields": ["id"]}
         how = {"metric_type": "IP", "params": dict(index.search)}
-        found = self._call(
-            "search", name, data=list(vectors), anns_field=field, limit=k, filter=filter, search_params=how
-        )
-        return [list(hits) for hits in found]
+        return [list(hits) for hits in self._call("search", name, **asked, search_params=how)]
 
     def compact(self, name: str) -> None:
         """Ask the server to drop what was removed from its files."""
