@@ -188,3 +188,13 @@ def test_too_few_people_cannot_be_calibrated_with(in_memory, crowd):
     for fpir in (0, 1):
         with pytest.raises(DataError, match="between 0 and 1"):
             in_memory.calibrate(fpir)
+
+
+def test_long_work_tells_how_far_it_is(in_memory, crowd):
+    in_memory.enroll(crowd(30, each=2)[0], check=False)
+    done = []
+    in_memory.calibrate(progress=done.append)
+    assert sum(done) == 30
+    done.clear()
+    in_memory.audit(done.append)
+    assert sum(done) == 30 + 60

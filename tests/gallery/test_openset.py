@@ -147,7 +147,18 @@ def test_a_shift_is_the_same_after_it_was_kept():
     assert Shift.from_json("") is NONE
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"cosine": "x"}', Shift(np.nan, 0, 0.1, 1, 1).to_json(), "7"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[1]",
+        "{}",
+        '{"cosine": "x"}',
+        Shift(np.nan, 0, 0.1, 1, 1).to_json(),
+        "7",
+        '{"cosine": 0, "score": 0, "fpir": "x", "people": 1, "searches": 1}',
+    ],
+)
 def test_a_text_that_is_no_shift_is_refused(text):
     with pytest.raises(DataError, match="calibrate it again"):
         Shift.from_json(text)

@@ -6,7 +6,7 @@ All of it goes through searches of the store, some faces at a time, so memory do
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -114,13 +114,13 @@ class Audit:
     agree: float
 
 
-def audit(store: Store, policy: Policy, shift: Shift) -> Audit:
+def audit(store: Store, policy: Policy, shift: Shift, progress: Callable[[int], object]) -> Audit:
     """See `Gallery.audit`."""
     card, people = store.card, store.counts().people
     far = openset.cosine_at(card, max(each.fmr for each in card.thresholds))
     near = openset.threshold(card, policy.fpir, people - 1, shift=shift).threshold
     agree = agreement(card, people, shift)
-    same = _likenesses(store, agree)
+    same = _likenesses(store, agree, progress)
     twins: dict[int, set[int]] = {}
     for a, b in same:
         twins.setdefault(a, set()).add(b)
@@ -128,6 +128,7 @@ def audit(store: Store, policy: Policy, shift: Shift) -> Audit:
     found = _Faces(store, policy.copy, far, near, twins)
     for block in _blocks(store):
         found.look_at(block)
+        progress(len(block.ids))
     names = _names(store, {id for pair in same for id in pair})
     alike = [
         Likeness((names[a], names[b]), value)
@@ -154,7 +155,7 @@ def agreement(card: Card, people: int, shift: Shift = NONE) -> float:
     return openset.cosine_at(card, CHANCE / pairs, shift)
 
 
-def _likenesses(store: Store, agree: float) -> dict[tuple[int, int], float]:
+def _likenesses(store: Store, agree: float, progress: Callable[[int], object]) -> dict[tuple[int, int], float]:
     """Pairs of people whose templates are that near, the lower id first."""
     found: dict[tuple[int, int], float] = {}
     everybody = store.people()
@@ -168,6 +169,7 @@ def _likenesses(store: Store, agree: float) -> dict[tuple[int, int], float]:
             pair = sorted((some[row].id, int(hits.people[row, place])))
             if pair[0] != pair[1]:
                 found[pair[0], pair[1]] = min(float(hits.cosine[row, place]), 1.0)
+        progress(len(some))
     return found
 
 
@@ -283,7 +285,7 @@ def _names(store: Store, ids: Iterable[int]) -> dict[int, str]:
     return {person.id: person.name for person in store.people(sorted(ids))}
 
 
-def calibrated(store: Store, fpir: float, searches: int) -> Shift:
+def calibrated(store: Store, fpir: float, searches: int, progress: Callable[[int], object]) -> Shift:
     """See `Gallery.calibrate`.
 
     Who is found as near as one person under two names is, see `agreement`, is taken to be that person and passed over;
@@ -298,6 +300,7 @@ def calibrated(store: Store, fpir: float, searches: int) -> Shift:
     chosen = _chosen(store, {place * people // count for place in range(count)})
     while some := list(islice(chosen, _PEOPLE)):
         strangers.add(some)
+        progress(len(some))
     cosine = _beside(strangers.cosine, openset.threshold(card, rate, people - 1, "cosine").threshold, rate)
     score = 0.0
     if card.comparison is not None:

@@ -7,8 +7,7 @@ exactly that of the faces that are there.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -26,6 +25,10 @@ from magface.types import F32
 
 BATCH = 2048
 """Faces in a transaction, at most."""
+_PEOPLE, _FACES = 1024, 256
+
+Embed = Callable[[Sequence[StoredFace]], Sequence[tuple[F32, float]]]
+"""Vector `(D,)` and score of each of some faces, by another model."""
 
 
 def template(vectors: Sequence[F32]) -> F32:
@@ -54,17 +57,50 @@ def enrolled(
         yield work.results
 
 
+def check_size(size: int, card: Card, what: str) -> None:
+    """Refuse vectors that are not of a model.
+
+    Raises:
+        DataError: they are not.
+    """
+    if size != card.embedding_size:
+        raise DataError(
+            f"{what}: {size} numbers, where {card.name}, the model of this gallery, makes {card.embedding_size}; embed "
+            "the pictures with it."
+        )
+
+
+def embed_again(transaction: Transaction, card: Card, embed: Embed, mark: float) -> None:
+    """Replace every vector, and every template with it; see `Gallery.reembed`.
+
+    Args:
+        transaction: in which it happens.
+        card: of the new model.
+        embed: gives vector and score of faces.
+        mark: score below which a face is marked.
+    """
+    ids = np.fromiter((person.id for person in transaction.people()), np.int64)
+    for start in range(0, len(ids), _PEOPLE):
+        for person in list(transaction.people(ids[start : start + _PEOPLE].tolist())):
+            vectors: list[F32] = []
+            faces = transaction.faces(person.id)
+            while some := list(islice(faces, _FACES)):
+                found = [Entry(person.name, vector, score) for vector, score in embed(some)]
+                for entry in found:
+                    check_size(len(entry.vector), card, f"the new embedding of {person.name}")
+                changes = zip(some, found, strict=True)
+                transaction.set_vectors([(face.id, e.vector, e.score, e.score < mark) for face, e in changes])
+                vectors += [entry.vector for entry in found]
+            transaction.set_person(dataclasses.replace(person, template=template(vectors)))
+
+
 def _fitting(entry: Entry, card: Card, crops: bool) -> Entry:
     """The entry, without its crop where crops are not kept.
 
     Raises:
         DataError: its vector is not of the model.
     """
-    if len(entry.vector) != card.embedding_size:
-        raise DataError(
-            f"the embedding of {entry.person} has {len(entry.vector)} numbers; those of {card.name}, which this "
-            f"gallery is of, have {card.embedding_size}."
-        )
+    check_size(len(entry.vector), card, f"the embedding of {entry.person}")
     return dataclasses.replace(entry, crop=b"") if entry.crop and not crops else entry
 
 

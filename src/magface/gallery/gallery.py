@@ -6,7 +6,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -36,7 +35,6 @@ MILVUS = "milvus:"
 """How the address of a file of Milvus Lite begins."""
 
 _POLICY, _SHIFT = "policy", "shift"
-_CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ def open_gallery(
         try:
             return Gallery(kind.create(place, card, settings or Settings(), secret))
         except DataError:
-            if not remote:  # a server does not tell otherwise that it has one
+            if not remote and not os.path.lexists(place):  # else there is one, perhaps since a moment ago
                 raise
     gallery = Gallery(kind.open(place, secret))
     if card is not None:
@@ -258,7 +256,7 @@ class Gallery:
         labels: Sequence[str] = (),
         model: str = "",
         check: bool = True,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], object] = lambda _: None,
     ) -> list[Enrolment]:
         """Enroll faces under the names of their people; who is not there yet is added.
 
@@ -285,8 +283,7 @@ class Gallery:
         results: list[Enrolment] = []
         for batch in enrolling.enrolled(self.store, entries, self.policy, labels, check, self._shift()):
             results += batch
-            if progress:
-                progress(len(batch))
+            progress(len(batch))
         return results
 
     def remove(self, *people: str) -> bool:
@@ -317,7 +314,7 @@ class Gallery:
             found = [_face(transaction, face) for face in dict.fromkeys(faces)]
             transaction.remove_faces([face.id for face in found])
             for person in transaction.people(sorted({face.person for face in found})):
-                _refuse_or_fuse(transaction, person)
+                _settle(transaction, person)
         return self.store.purge()
 
     def purge(self) -> bool:
@@ -398,7 +395,7 @@ class Gallery:
                 transaction.move_faces([face], target.id)
                 _fuse(transaction, target)
             for old in transaction.people([found.person]):
-                _refuse_or_fuse(transaction, old)
+                _settle(transaction, old)
         self.store.purge()
         return face
 
@@ -449,7 +446,9 @@ class Gallery:
         """Threshold of searches in the whole gallery at a false positive identification rate, and how it came about."""
         return openset.threshold(self.card, fpir, self.store.counts().people, by, self._shift())
 
-    def calibrate(self, fpir: float = 0.1, *, searches: int = 10_000) -> Shift:
+    def calibrate(
+        self, fpir: float = 0.1, *, searches: int = 10_000, progress: Callable[[int], object] = lambda _: None
+    ) -> Shift:
         """Measure what open-set thresholds have to be for the people of this gallery, and keep it.
 
         Faces of people in the gallery are searched among all others, as strangers are. What that moves thresholds by,
@@ -460,6 +459,7 @@ class Gallery:
             fpir: rate to measure at, between 0 and 1; a higher one, up to 0.5, where fewer than 10 searches would
                 identify somebody.
             searches: at most, one face each of people spread over the gallery.
+            progress: called with the number of searches since the last call.
 
         Returns:
             What was found; `threshold` says what it makes of a rate.
@@ -469,16 +469,22 @@ class Gallery:
         """
         if not 0 < fpir < 1:
             raise DataError(f"the false positive identification rate must lie between 0 and 1; {fpir:g} does not.")
-        shift = auditing.calibrated(self.store, fpir, searches)
+        shift = auditing.calibrated(self.store, fpir, searches, progress)
         with self.store.writing() as transaction:
             transaction.set_note(_SHIFT, shift.to_json())
         return shift
 
-    def audit(self) -> Audit:
-        """Look for copies of pictures, likely wrong faces, people who look as one, and people known by poor faces."""
-        return auditing.audit(self.store, self.policy, self._shift())
+    def audit(self, progress: Callable[[int], object] = lambda _: None) -> Audit:
+        """Look for copies of pictures, likely wrong faces, people who look as one, and people known by poor faces.
 
-    def reembed(self, card: Card, embed: Callable[[Sequence[StoredFace]], Sequence[tuple[F32, float]]]) -> None:
+        Every person and every face is searched in the whole gallery.
+
+        Args:
+            progress: called with the number of people, then of faces, that were searched since the last call.
+        """
+        return auditing.audit(self.store, self.policy, self._shift(), progress)
+
+    def reembed(self, card: Card, embed: enrolling.Embed) -> None:
         """Replace every vector by that of another model, all of them or none.
 
         Other writers wait until it is done. What was calibrated is forgotten.
@@ -491,22 +497,9 @@ class Gallery:
         Raises:
             DataError: a vector is not of the new model, not finite or all zeros.
         """
-        policy = self.policy
+        mark = self.policy.mark
         with self.store.writing() as transaction:
-            ids = np.fromiter((person.id for person in transaction.people()), np.int64)
-            for start in range(0, len(ids), _CHUNK):
-                for person in list(transaction.people(ids[start : start + _CHUNK].tolist())):
-                    vectors: list[F32] = []
-                    faces = transaction.faces(person.id)
-                    while some := list(islice(faces, 256)):
-                        found = [Entry(person.name, vector, score) for vector, score in embed(some)]
-                        if any(len(entry.vector) != card.embedding_size for entry in found) or len(found) != len(some):
-                            raise DataError(f"the new vectors of {person.name} are not {card.embedding_size} numbers.")
-                        transaction.set_vectors(
-                            [(f.id, e.vector, e.score, e.score < policy.mark) for f, e in zip(some, found, strict=True)]
-                        )
-                        vectors += [entry.vector for entry in found]
-                    transaction.set_person(dataclasses.replace(person, template=enrolling.template(vectors)))
+            enrolling.embed_again(transaction, card, embed, mark)
             transaction.set_card(card)
             transaction.set_note(_SHIFT, "")
         self.store.purge()
@@ -518,12 +511,8 @@ class Gallery:
         """`(Q, D)` float32, checked."""
         if isinstance(probes, Embeddings):
             self.check_model(probes.model)
-        vectors = Embeddings(probes).vectors if not isinstance(probes, Embeddings) else probes.vectors
-        if vectors.shape[1] != self.card.embedding_size:
-            raise DataError(
-                f"the probes have {vectors.shape[1]} numbers; those of {self.card.name}, which this gallery is of, "
-                f"have {self.card.embedding_size}."
-            )
+        vectors = (probes if isinstance(probes, Embeddings) else Embeddings(probes)).vectors
+        enrolling.check_size(vectors.shape[1], self.card, "the probes")
         empty = np.flatnonzero(~vectors.any(axis=1))
         if len(empty):
             raise DataError(f"probe {empty[0]} is all zeros, which is nobody's face; leave it out.")
@@ -549,7 +538,7 @@ def _fuse(transaction: Transaction, person: Person) -> None:
     transaction.set_person(dataclasses.replace(person, template=enrolling.template(vectors)))
 
 
-def _refuse_or_fuse(transaction: Transaction, person: Person) -> None:
+def _settle(transaction: Transaction, person: Person) -> None:
     """Make the template that of the faces that are left, or remove the person where there are none."""
     if next(iter(transaction.faces(person.id)), None) is None:
         transaction.remove_person(person.id)

@@ -65,7 +65,7 @@ class Shift:
             return NONE
         try:
             found = Shift(**json.loads(text))
-            if all(math.isfinite(value) for value in (found.cosine, found.score)):
+            if all(math.isfinite(value) for value in dataclasses.astuple(found)):
                 return found
         except (TypeError, ValueError, RecursionError):
             pass
