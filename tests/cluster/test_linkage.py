@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
@@ -75,6 +75,71 @@ def test_memory_grows_with_the_faces_and_not_with_their_square():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3000 * 3000  # bytes; the condensed matrix alone is 4 N^2
+
+
+@given(st.integers(2, 25), st.integers(1, 6), st.integers(0, 1000), st.floats(-0.2, 0.95))
+def test_a_face_of_magnitude_m_counts_as_m_faces(count, persons, seed, threshold):
+    faces, _ = people(count, persons, seed)
+    times = np.random.default_rng(seed).integers(1, 5, count)
+    tree = linkage(np.repeat(faces.direction.astype(float), times, axis=0), "average", metric="cosine")
+    expected = fcluster(tree, 1 - threshold, "distance")[np.cumsum(times) - 1]
+    found = average_linkage(Embeddings(faces.direction * times[:, None] * 7), threshold, weighting="magnitude")
+    assert pairwise(expected, found).f == 1
+    assert len(set(found)) == len(set(expected))
+
+
+def brute_force(faces, threshold):
+    """The two groups of highest weighted mean cosine are joined until none reaches the threshold."""
+    weight, cosine = faces.magnitude.astype(float), np.clip(faces.direction @ faces.direction.T, -1, 1).astype(float)
+    groups = [[row] for row in range(len(faces))]
+
+    def similarity(a, b):
+        return np.average(cosine[np.ix_(a, b)], weights=np.outer(weight[a], weight[b]))
+
+    while len(groups) > 1:
+        best, i, j = max((similarity(groups[i], groups[j]), i, j) for i in range(len(groups)) for j in range(i))
+        if best < threshold:
+            break
+        groups[i] = groups[i] + groups[j]
+        del groups[j]
+    label = np.empty(len(faces), int)
+    for number, rows in enumerate(groups):
+        label[rows] = number
+    return label
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 14), st.integers(1, 5), st.integers(0, 1000), st.floats(-0.2, 0.95))
+def test_groups_weighted_by_magnitude_are_those_of_brute_force(count, persons, seed, threshold):
+    faces, _ = people(count, persons, seed)
+    expected, found = brute_force(faces, threshold), average_linkage(faces, threshold, weighting="magnitude")
+    assert pairwise(expected, found).f == 1
+    assert len(set(found)) == len(set(expected))
+
+
+@pytest.mark.parametrize("weighting", ["unit", "magnitude"])
+def test_the_scale_of_all_embeddings_changes_nothing(weighting):
+    faces, _ = people(150, 12)
+    found = average_linkage(faces, 0.4, weighting=weighting)
+    assert average_linkage(Embeddings(faces.vectors * 1024), 0.4, weighting=weighting).tolist() == found.tolist()
+
+
+def test_unit_weights_do_not_see_magnitudes():
+    faces, _ = people(150, 12)
+    assert average_linkage(Embeddings(faces.direction), 0.4).tolist() == average_linkage(faces, 0.4).tolist()
+
+
+def test_a_poor_face_says_little_about_its_group():
+    angles = np.radians([0, 50, -52])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array([[20], [1], [20]])
+    assert average_linkage(Embeddings(vectors), 0.55).tolist() == [0, 0, 1]
+    assert average_linkage(Embeddings(vectors), 0.55, weighting="magnitude").tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("weighting", ["unit", "magnitude"])
+def test_faces_of_all_sizes_give_groups(weighting):
+    vectors = np.array([[3e38, 3e38], [1e-38, 1e-38], [0, 0], [3e38, 0]], np.float32)
+    assert average_linkage(Embeddings(vectors), 0.9, weighting=weighting).tolist() == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize("threshold", [1.5, float("nan")])

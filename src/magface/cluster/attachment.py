@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from magface.cluster.numbering import UNKNOWN, numbered
 from magface.cluster.weighting import Weighting, checked, weights
+from magface.data.audit import centroids
 from magface.errors import DataError
 from magface.geometry import direction
 from magface.types import F32, Embeddings
@@ -93,15 +94,10 @@ def reliable_first(
 
 def centres(embeddings: Embeddings, labels: NDArray[np.int64], weighting: Weighting) -> tuple[NDArray[np.int64], F32]:
     """Numbers of the groups, `(G,)` rising, and `(G, D)` float32 sums of the weighted directions of each."""
-    weight = weights(embeddings, weighting)
     rows = np.flatnonzero(labels >= 0)
     names, member = np.unique(labels[rows], return_inverse=True)
-    sums = np.zeros((len(names), embeddings.vectors.shape[1]), np.float32)
-    for start in range(0, len(rows), 4096):
-        part = rows[start : start + 4096]
-        weighted = direction(embeddings.vectors[part]) * weight[part, None].astype(np.float32)
-        np.add.at(sums, member[start : start + 4096], weighted)
-    return names, sums
+    weight = weights(embeddings, weighting)[rows, None].astype(np.float32)
+    return names, centroids(direction(embeddings.vectors[rows]) * weight, member, len(names))
 
 
 def as_labels(embeddings: Embeddings, labels: ArrayLike) -> NDArray[np.int64]:

@@ -14,8 +14,11 @@ from magface.data.audit import Links, groups, links
 from magface.errors import DataError
 from magface.types import Embeddings
 
-PAIRS = 20_000_000
+PAIRS = 10_000_000
 """Pairs of near faces that fit into memory: DBSCAN refuses more."""
+POOR = 0.1
+"""Share of the faces that count less than others when magnitudes weigh. More only costs: with the shipped model, pairs
+of different people do not come nearer as faces get poorer, and a person of two faces is lost with one of them."""
 _EXACT = 20_000
 """Faces whose neighbours are found by comparing all of them."""
 _FARTHEST = 2.0
@@ -33,15 +36,15 @@ def dbscan(
     to `least`. Cores that reach the threshold are one group. A face that is no core goes to the group of its nearest
     core, or is unknown without one, so the order of the faces does not matter.
 
-    Equation: DBSCAN (core: sum_j w_j [cos_ij >= t] >= least, w = 1 or min(1, a / median a))
+    Equation: DBSCAN (core: sum_j w_j [cos_ij >= t] >= least, w = 1 or min(1, a / 10th percentile of a))
 
     Args:
         embeddings: N faces of one model, raw; a face without direction (all zeros) is unknown.
         threshold: cosine of a pair, -1 to 1. One pair of different people joins two groups, so choose a higher one
             than for average linkage.
         least: weight that makes a core; 2 lets two good faces of a person be a group.
-        weighting: `"unit"`, every face counts alike, or `"magnitude"`: a face below the median magnitude counts less,
-            so poor faces alone make no core and build no bridges.
+        weighting: `"unit"`, every face counts alike, or `"magnitude"`: the poorest tenth counts less, so poor faces
+            alone make no core and build no bridges.
 
     Returns:
         `(N,)` int64, 0 for the largest group, `UNKNOWN` for faces in no dense place; groups of one size are numbered
@@ -58,9 +61,7 @@ def dbscan(
     """
     checked(threshold)
     count = len(embeddings)
-    weight = weights(embeddings, weighting)
-    if weighting == "magnitude" and count:
-        weight = np.minimum(1, weight / np.median(weight))
+    weight = _trust(embeddings, weighting)
     shown = np.flatnonzero(embeddings.vectors.any(axis=1))
     near = links(embeddings.vectors, threshold, shown, PAIRS)
     if near.total > len(near):
@@ -94,13 +95,24 @@ def _nearest_cores(near: Links, core: NDArray[np.bool_]) -> tuple[NDArray[np.int
 def hdbscan(
     embeddings: Embeddings, *, least: int = 2, neighbours: int = 64, weighting: Weighting = "unit"
 ) -> NDArray[np.int64]:
-    """Dense places of any density, by HDBSCAN; no threshold to choose.
+    """Dense places, each at a density of its own, by HDBSCAN; no threshold to choose.
+
+    It tells places apart, so among faces of one person alone it finds parts or nothing.
+
+    It sees the nearest neighbours of each face: a place that is larger than their number can still be whole, as its
+    faces reach each other in steps. Faces that no steps join are as far apart as can be. All neighbours give exactly
+    the result of all distances. Distances are those of directions, `sqrt(2 - 2 cos)`. Memory grows with the neighbours
+    of all faces. Needs the extra `cluster` (scikit-learn).
+
+    Equation: HDBSCAN (reach of i and j = max(core_i / w_i, core_j / w_j, |x_i - x_j|), core_i the distance to the
+    neighbour that makes it a group, w = 1 or min(1, a / 10th percentile of a))
 
     Args:
         embeddings: N faces of one model, raw; a face without direction (all zeros) is unknown.
         least: faces that make a group, at least 2.
-        neighbours: of each face that are looked at.
-        weighting: `"unit"`, every face counts alike, or `"magnitude"`: poor faces join last.
+        neighbours: of each face that are looked at, at least `least - 1`.
+        weighting: `"unit"`, every face counts alike, or `"magnitude"`: the poorest tenth is farther away, and so joins
+            last.
 
     Returns:
         `(N,)` int64, 0 for the largest group, `UNKNOWN` for faces in no dense place; groups of one size are numbered
@@ -108,11 +120,21 @@ def hdbscan(
 
     Raises:
         DataError: `least` or `neighbours` is too small, or there is no such weighting.
+
+    Example:
+        >>> angles = np.radians([0, 3, 90, 94, 200])
+        >>> hdbscan(Embeddings(np.stack([np.cos(angles), np.sin(angles)], axis=1)))
+        array([ 0,  0,  1,  1, -1])
     """
     from sklearn.cluster import HDBSCAN
 
     if least < 2:
         raise DataError(f"a group has at least 2 faces; {least} are none.")
+    if neighbours < least - 1:
+        raise DataError(
+            f"groups of {least} faces need at least {least - 1} neighbours of each; {neighbours} are fewer."
+        )
+    trust = _trust(embeddings, weighting)
     shown = np.flatnonzero(embeddings.vectors.any(axis=1))
     group = np.full(len(embeddings), UNKNOWN, np.int64)
     if len(shown) < least:
@@ -120,19 +142,25 @@ def hdbscan(
     faces = embeddings[shown]
     count = len(faces)
     found = (search.exact if count <= _EXACT else search.approximate)(faces, min(neighbours, count - 1))
-    tree = _spanning_tree(_reachability(found, least, weights(faces, weighting)))
+    tree = _spanning_tree(_reachability(found, least, trust[shown]))
     model = HDBSCAN(min_cluster_size=least, min_samples=1, metric="precomputed", copy=False)
     group[shown] = model.fit_predict(tree)
     return numbered(group)
 
 
-def _reachability(found: search.Neighbours, least: int, weight: NDArray[np.float64]) -> Any:
+def _trust(embeddings: Embeddings, weighting: Weighting) -> NDArray[np.float64]:
+    """`(N,)` weights, 1 but for the poorest tenth, whose weights fall with their magnitude."""
+    weight = weights(embeddings, weighting)
+    return np.minimum(1, weight / np.quantile(weight, POOR)) if len(weight) else weight
+
+
+def _reachability(found: search.Neighbours, least: int, trust: NDArray[np.float64]) -> Any:
     """Sparse `(N, N)` mutual reachability: the distance of a pair, and no less than the core distance of either."""
     from scipy.sparse import csr_array
 
     count = len(found)
     distance = np.maximum(np.sqrt(np.maximum(2 - 2 * found.cosine.astype(np.float64), 0)), _COPY)
-    core = distance[:, least - 2] / np.minimum(1, weight / np.median(weight))
+    core = distance[:, least - 2] / trust
     face = np.repeat(np.arange(count), found.index.shape[1])
     kept = found.index.ravel() >= 0
     face, other, away = face[kept], found.index.ravel()[kept], distance.ravel()[kept]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from magface.cluster.numbering import UNKNOWN, numbered
 from magface.cluster.weighting import Weighting, weights
+from magface.data.audit import centroids
 from magface.errors import DataError
 from magface.geometry import direction
 from magface.types import F32, Embeddings
 
 _CELLS = 1 << 23
 """Cosines that are computed at a time."""
+_COPIES = 1e-6
+"""Mean distance to the nearest centre at which all faces are copies of centres."""
 
 
 def kmeans(
@@ -20,8 +26,9 @@ def kmeans(
 ) -> NDArray[np.int64]:
     """Give each face to the nearest of K centres, and move each centre to the direction of its faces' sum.
 
-    First centres are drawn by k-means++. A centre that loses all of its faces moves to the face that is farthest from
-    its own. Time of a round grows with N K D; memory beside the embeddings is that of the centres and of one block.
+    First centres are drawn by greedy k-means++. A centre that loses all of its faces moves to the face that is farthest
+    from its own. Time of a round grows with N K D, and that of the first centres with N K D log K; memory beside the
+    embeddings is that of the centres and of one block.
 
     Equation: spherical K-means (max sum_i w_i cos(x_i, c_k(i)), c_k = dir(sum of w_i x_i in k), w = 1 or the magnitude)
 
@@ -59,8 +66,9 @@ def _lloyd(
 ) -> NDArray[np.int64]:
     centres = _first(unit, weight, people, rng)
     group, near = _nearest(unit, centres)
+    weighted = unit * weight[:, None].astype(np.float32)
     for _ in range(rounds):
-        centres = _sums(unit, weight, group, len(centres))
+        centres = centroids(weighted, group, len(centres))
         empty = np.flatnonzero(~centres.any(axis=1))
         centres[empty] = unit[np.argsort(near, kind="stable")[: len(empty)]]
         before = group
@@ -71,16 +79,25 @@ def _lloyd(
 
 
 def _first(unit: F32, weight: NDArray[np.float64], people: int, rng: np.random.Generator) -> F32:
-    """k-means++: each next centre is a face, drawn in proportion to weight and squared distance to the nearest one."""
+    """Greedy k-means++: some faces are drawn by weight and distance to the nearest centre, the best one stays."""
     chosen = [int(rng.choice(len(unit), p=weight / weight.sum()))]
-    away = np.full(len(unit), np.inf, np.float32)
+    trials = 2 + int(math.log(people))
+    away = _distance(unit, chosen)[:, 0]
     while len(chosen) < people:
-        away = np.minimum(away, np.maximum(1 - unit @ unit[chosen[-1]], 0))
         odds = np.cumsum(weight * away)
-        if odds[-1] <= 1e-6 * weight.sum():  # the rest are copies
+        if odds[-1] <= _COPIES * weight.sum():
             break
-        chosen.append(int(np.searchsorted(odds, rng.random() * odds[-1], side="right")))
+        drawn = np.searchsorted(odds, rng.random(trials) * odds[-1], side="right")
+        left = np.minimum(away[:, None], _distance(unit, drawn))
+        best = int((weight @ left).argmin())
+        away = left[:, best]
+        chosen.append(int(drawn[best]))
     return unit[chosen]
+
+
+def _distance(unit: F32, rows: Sequence[int] | NDArray[np.int64]) -> F32:
+    """Half the squared distance of all faces to some of them: 1 - cosine."""
+    return np.maximum(1 - unit @ unit[rows].T, 0)
 
 
 def _nearest(unit: F32, centres: F32) -> tuple[NDArray[np.int64], F32]:
@@ -93,9 +110,3 @@ def _nearest(unit: F32, centres: F32) -> tuple[NDArray[np.int64], F32]:
         group[start : start + step] = best
         near[start : start + step] = cosine[np.arange(len(best)), best]
     return group, near
-
-
-def _sums(unit: F32, weight: NDArray[np.float64], group: NDArray[np.int64], count: int) -> F32:
-    sums = np.zeros((count, unit.shape[1]), np.float32)
-    np.add.at(sums, group, unit * weight[:, None].astype(np.float32))
-    return sums
