@@ -283,7 +283,7 @@ def emptied(store):
     return store
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(names=st.lists(odd, min_size=2, max_size=4, unique=True), label=odd, other=odd)
 def test_no_name_or_label_is_an_expression(shared, names, label, other):
     store = emptied(shared)
@@ -352,7 +352,7 @@ def carry_out(transaction, operation, number):
         transaction.set_person(dataclasses.replace(person, labels=tuple(sorted(more[0]))))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(transactions=operations(), fails=st.sets(st.integers(0, 3)))
 def test_transactions_are_those_of_dictionaries(shared, in_memory, transactions, fails):
     stores = emptied(shared), type(in_memory.store)(shared.card)
@@ -549,7 +549,14 @@ def seen(store):
     return facts(store), store.counts(), store.note("a"), store.card.sha256
 
 
-@pytest.mark.parametrize("act", [write(everything), change_model, MilvusStore.purge], ids=["all", "model", "purge"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(write(everything), id="all"),
+        pytest.param(change_model, id="model", marks=pytest.mark.slow),
+        pytest.param(MilvusStore.purge, id="purge", marks=pytest.mark.slow),
+    ],
+)
 def test_a_death_after_any_call_leaves_all_or_nothing(tmp_path, card, monkeypatch, act):
     monkeypatch.setattr(milvus, "_LEASE", -1.0)  # the dead are known to be dead
     people = somebody("Ann", 2, ("x", "y")), somebody("Bob", 2), somebody("Cy", 4, ("y",))

@@ -36,7 +36,7 @@ _LONGEST = 1 << 20
 _METADATA = 1 << 23
 _MANY = 4096
 _BUFFER = 1 << 16
-_TEXTS = ("person", "source", "source_bytes", "crop", "labels.list.element")
+_TEXTS = ["person", "source", "source_bytes", "crop", "labels.list.element"]
 _OPTIONAL = ("box", "source_bytes")
 
 
@@ -100,9 +100,8 @@ def card(path: str | os.PathLike[str]) -> Card:
     Raises:
         DataError: the file is missing, damaged, or no exported gallery.
     """
-    path = Path(path)
-    with _opened(path) as table:
-        return _described(path, table)
+    with _opened(Path(path)) as (found, _):
+        return found
 
 
 def import_(path: str | os.PathLike[str], store: Store, progress: Callable[[int], object] | None = None) -> Imported:
@@ -123,8 +122,7 @@ def import_(path: str | os.PathLike[str], store: Store, progress: Callable[[int]
     """
     path = Path(path)
     people = added = known = 0
-    with _opened(path) as table:
-        found = _described(path, table)
+    with _opened(path) as (found, table):
         if (found.sha256, found.embedding_size) != (store.card.sha256, store.card.embedding_size):
             raise DataError(
                 f"{path} holds embeddings of {found.name} {found.version}, this gallery those of {store.card.name} "
@@ -211,24 +209,21 @@ def _is_unicode(text: bytes) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The table of a file."""
+def _opened(path: Path) -> Iterator[tuple[Card, Any]]:
+    """Card and table of a file."""
     from pyarrow import parquet
 
     if not path.is_file():
         raise DataError(f"there is no exported gallery {path}; check the path.")
+    settings = {"pre_buffer": False, "buffer_size": _BUFFER}
+    limits = {"thrift_string_size_limit": _METADATA, "thrift_container_size_limit": _METADATA}
     with _reading(path):
+        with parquet.ParquetFile(path, **settings, **limits) as table:
+            found, metadata = _described(path, table), table.metadata
         # texts as numbers of those that differ: a short file can say of each row that it is a long one that came before
-        table = parquet.ParquetFile(
-            path,
-            pre_buffer=False,
-            buffer_size=_BUFFER,
-            read_dictionary=list(_TEXTS),
-            thrift_string_size_limit=_METADATA,
-            thrift_container_size_limit=_METADATA,
-        )
+        table = parquet.ParquetFile(path, metadata=metadata, read_dictionary=_TEXTS, **settings)
     with table:
-        yield table
+        yield found, table
 
 
 @contextmanager
