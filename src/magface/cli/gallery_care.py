@@ -138,9 +138,10 @@ def calibrate(
     Example:
       magface gallery calibrate --fpir 0.01
     """
-    with gallery_uri.opened(uri) as gallery:
+    with gallery_uri.opened(uri) as gallery, options.progress() as bar:
+        task = bar.add_task("Searching", total=None, note="")
         before = gallery.threshold(fpir, by=by.value)
-        shift = gallery.calibrate(fpir)
+        shift = gallery.calibrate(fpir, progress=lambda done: bar.advance(task, done))
         after = gallery.threshold(fpir, by=by.value)
     if form is options.Format.json:
         facts = {"fpir": fpir, "by": by.value, "before": before.threshold, "threshold": after.threshold}
@@ -154,8 +155,10 @@ def audit(uri: gallery_uri.Uri = None, form: options.Output = options.Format.tex
 
     Nothing is changed; `magface gallery move`, `merge` and `remove` put right what you agree with.
     """
-    with gallery_uri.opened(uri) as gallery:
-        found = gallery.audit()
+    with gallery_uri.opened(uri) as gallery, options.progress() as bar:
+        counts = gallery.info().counts
+        task = bar.add_task("Searching", total=counts.people + counts.faces, note="")
+        found = gallery.audit(lambda done: bar.advance(task, done))
     if form is options.Format.json:
         typer.echo(json.dumps(_plain(dataclasses.asdict(found)), indent=2))
     else:
