@@ -7,6 +7,7 @@ import pytest
 
 from magface.cluster import average_linkage, graph, neighbours
 from magface.cluster.graph import leiden
+from magface.cluster.weighting import weights
 from magface.errors import DataError
 from magface.metrics.clustering import pairwise
 from magface.types import Embeddings
@@ -114,6 +115,19 @@ def test_each_link_is_there_once_whoever_found_it():
     linked = graph._linked(neighbours.Neighbours(index, cosine), 0.5, np.array([1.0, 2.0, 3.0]))
     assert sorted(zip(*np.sort([linked.first, linked.second], axis=0).tolist(), strict=True)) == [(0, 1), (0, 2)]
     np.testing.assert_allclose(np.sort(linked.cosines), [1.5, 1.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["unit", "magnitude"])
+def test_a_face_that_is_far_from_its_group_goes_to_a_better_one_or_stays_alone(weighting):
+    rng = np.random.default_rng(0)
+    person = np.repeat([0, 1, 2], [20, 20, 1])
+    faces = Embeddings(np.eye(3, 16)[person] * 20 + rng.normal(size=(41, 16)))
+    labels = np.where(np.isin(np.arange(41), [25, 40]), 0, person)  # one of the second person, and the third, are wrong
+    sums = np.zeros((2, 16), np.float32)
+    np.add.at(sums, labels, faces.direction * weights(faces, weighting)[:, None])
+    settled = graph._settled(faces, neighbours.exact(faces, 5), 0.5, weighting, labels, sums)
+    assert settled[:40].tolist() == person[:40].tolist()
+    assert settled[40] not in (0, 1)
 
 
 def test_no_face_stays_far_from_its_group():

@@ -89,7 +89,7 @@ def leiden(
         array([1, 0, 0])
     """
     checked(threshold)
-    if isinstance(neighbours, int):
+    if not isinstance(neighbours, Neighbours):
         neighbours = approximate(embeddings, neighbours, recall=_RECALL, floor=threshold, seed=seed)
     if len(neighbours) != len(embeddings):
         raise DataError(f"{len(embeddings)} faces need the neighbours of each; there are those of {len(neighbours)}.")
