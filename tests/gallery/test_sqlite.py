@@ -535,14 +535,14 @@ def test_what_cannot_be_written_is_one_sentence(path, store, card):
 # what was removed
 
 
-def recognisable(number):
+def recognisable(number, size=SIZE, crops=(30, 2000, 4000, 20_000)):
     """A person, and every piece of bytes by which it could be found again in a file."""
     rng = np.random.default_rng(10_000 + number)
     word = lambda length: rng.bytes(length).hex()  # noqa: E731
     name, labels = word(rng.integers(6, 40)), [word(rng.integers(6, 20)) for _ in range(rng.integers(3))]
     faces = tuple(
-        Entry(name, rng.normal(0, 3, SIZE), 50.0, word(rng.integers(8, 90)), None, rng.bytes(int(size)))
-        for size in rng.choice([30, 2000, 4000, 20_000], rng.integers(1, 4))
+        Entry(name, rng.normal(0, 3, size), 50.0, word(rng.integers(8, 90)), None, rng.bytes(int(length)))
+        for length in rng.choice(crops, rng.integers(1, 4))
     )
     template = np.mean([face.vector for face in faces], axis=0)
     pieces = {name.encode(), *(label.encode() for label in labels), *(face.source.encode() for face in faces)}
@@ -631,20 +631,23 @@ def test_traces_that_a_killed_process_left_go_when_the_gallery_is_opened(path, s
     assert store.counts().people == 29
 
 
-def test_copies_that_the_database_leaves_behind_go_too(path, store):
+def test_copies_that_the_database_leaves_behind_go_too(path, card):
     """Rows of many sizes that come and go: SQLite moves others between pages, and forgets copies of them there."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(9)
     here, gone = {}, set()
-    for number in range(250):
-        if rng.random() < 0.55 or not here:
-            person, here[number] = recognisable(number)
-            add(store, person)
-        else:
-            chosen = int(rng.choice([*here]))
-            remove(store, recognisable(chosen)[0].name)
-            gone |= here.pop(chosen)
-    assert store.purge()
-    store.close()
+    small = dataclasses.replace(card, embedding_size=16)
+    with contextlib.closing(SqliteStore.create(path, small, Settings())) as store:
+        with store.writing() as transaction:
+            for number in range(500):
+                if rng.random() < 0.55 or not here:
+                    person, here[number] = recognisable(number, 16, (0, 50, 2000, 4000))
+                    transaction.add_people([person])
+                else:
+                    chosen = int(rng.choice([*here]))
+                    name = recognisable(chosen, 16, (0, 50, 2000, 4000))[0].name
+                    transaction.remove_person(transaction.person(name).id)
+                    gone |= here.pop(chosen)
+        assert store.purge()
     content = path.read_bytes()
     assert not any(piece in content for piece in gone)
     with contextlib.closing(database.connect(path)) as connection:

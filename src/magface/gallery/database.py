@@ -79,9 +79,7 @@ def connect(path: Path, key: str = "") -> sqlite3.Connection:
     Raises:
         DataError: `key` is given and sqlcipher3 is not installed, or it is no printable text.
     """
-    if not key.isprintable():
-        raise DataError(f"the key of {path} must be printable text, in one line.")
-    driver = _driver(key)
+    driver = _driver(path, key)
     connection: sqlite3.Connection = driver.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False
     )
@@ -109,6 +107,7 @@ def make(path: Path, key: str, meta: dict[str, str | int]) -> None:
     Raises:
         DataError: there is a file, or it cannot be made.
     """
+    _driver(path, key)  # before there is a file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # biometric data are for their owner alone
@@ -148,7 +147,9 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
         raise DataError(f"{path} cannot keep a log beside it; put it on a disk of this machine.")
 
 
-def _driver(key: str) -> ModuleType:
+def _driver(path: Path, key: str) -> ModuleType:
+    if not key.isprintable():
+        raise DataError(f"the key of {path} must be printable text, in one line.")
     if not key:
         return sqlite3
     try:
