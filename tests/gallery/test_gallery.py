@@ -3,14 +3,17 @@
 import dataclasses
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from magface.errors import DataError, ModelError
-from magface.gallery import Entry, Gallery, enrolling, open_gallery
+from magface.gallery import Entry, enrolling, open_gallery
+from magface.gallery.milvus import MilvusStore
 from magface.gallery.policy import Policy
 from magface.gallery.records import Settings
+from magface.gallery.sqlite import SqliteStore
 from magface.quality import calibration, qmagface
 from magface.types import Embeddings
 
@@ -286,6 +289,8 @@ def test_embeddings_become_faces_with_their_quality(in_memory, card, crowd):
     )
     with pytest.raises(DataError, match="2 embeddings"):
         list(in_memory.entries(Embeddings(centres), ["Ann"]))
+    with pytest.raises(DataError, match="2 and 1"):
+        list(in_memory.entries(Embeddings(centres), ["Ann", "Bob"], ["a.jpg"]))
 
 
 # corrections
@@ -660,6 +665,43 @@ def test_a_gallery_is_made_once_and_then_opened(place, card, crowd):
         place.open(dataclasses.replace(card, sha256="c" * 64))
 
 
+def test_threads_may_share_a_gallery(place, crowd):
+    if place.kind == "memory":
+        pytest.skip("is too simple for threads")
+    gallery = place.create()
+    parts = [crowd(4, seed=seed, name=f"{seed} {{}}")[0] for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda entries: [gallery.enroll([entry]) for entry in entries], parts))
+    assert_is(gallery, vectors_of([entry for entries in parts for entry in entries]))
+
+
+def test_the_address_says_what_keeps_a_gallery(tmp_path, monkeypatch):
+    asked = []
+    for store in (SqliteStore, MilvusStore):
+        monkeypatch.setattr(store, "open", lambda place, key, store=store: asked.append((store, place, key)))
+    for uri in ("faces.db", tmp_path / "faces.db", "http://host:1", "https://host/people", "milvus:some/folder"):
+        open_gallery(uri, key="k")
+    assert asked == [
+        (SqliteStore, "faces.db", "k"),
+        (SqliteStore, str(tmp_path / "faces.db"), "k"),
+        (MilvusStore, "http://host:1", "k"),
+        (MilvusStore, "https://host/people", "k"),
+        (MilvusStore, "some/folder", "k"),
+    ]
+
+
+def test_a_gallery_that_somebody_made_a_moment_ago_is_opened(tmp_path, card, monkeypatch):
+    create = SqliteStore.create
+
+    def late(*arguments):
+        create(*arguments).close()
+        return create(*arguments)
+
+    monkeypatch.setattr(SqliteStore, "create", late)
+    with open_gallery(tmp_path / "faces.db", card, create=True, key="") as gallery:
+        assert gallery.card == card
+
+
 def test_a_gallery_that_is_to_be_made_needs_a_model(tmp_path):
     with pytest.raises(DataError, match="name the model"):
         open_gallery(tmp_path / "faces.db", create=True)
@@ -762,7 +804,3 @@ def test_a_note_that_cannot_be_read_is_told(in_memory):
     in_memory.store.set_note("shift", "[1]")
     with pytest.raises(DataError, match="calibrate it again"):
         in_memory.search(np.ones((1, 64), np.float32), fpir=0.1)
-
-
-def test_a_gallery_is_a_class_of_its_own():
-    assert isinstance(Gallery, type)

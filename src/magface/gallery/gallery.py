@@ -243,7 +243,10 @@ class Gallery:
         """
         self.check_model(embeddings.model)
         if len(people) != len(embeddings) or len(sources) not in (0, len(people)):
-            raise DataError(f"{len(embeddings)} embeddings need as many people; there are {len(people)}.")
+            raise DataError(
+                f"{len(embeddings)} embeddings need as many people, and as many sources or none; there are "
+                f"{len(people)} and {len(sources)}."
+            )
         scores = calibration.score(embeddings.magnitude, self.card).tolist()
         places = sources or [""] * len(people)
         for person, vector, score, source in zip(people, embeddings.vectors, scores, places, strict=True):
