@@ -82,7 +82,7 @@ def _tell_info(found: Info, form: options.Format) -> None:
         return
     counts, settings, policy = found.counts, found.settings, found.policy
     lines = [
-        f"{counts.faces:,} faces of {counts.people:,} people, {counts.marked:,} marked",
+        f"{gallery_uri.counted(counts)}, {counts.marked:,} marked",
         f"model {found.model} ({found.fingerprint[:12]})",
         f"index {settings.index}, {settings.precision}; crops are {'' if settings.crops else 'not '}kept",
         f"faces are refused below a score of {policy.refuse:g} and marked below {policy.mark:g}",

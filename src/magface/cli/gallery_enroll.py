@@ -89,7 +89,7 @@ def enroll(
         typer.echo(json.dumps({**outcome.facts(), "gallery": dataclasses.asdict(counts)}, indent=2))
     else:
         outcome.tell()
-        typer.echo(f"The gallery has {counts.faces:,} faces of {counts.people:,} people.")
+        typer.echo(f"The gallery has {gallery_uri.counted(counts)}.")
     outcome.finish()
 
 

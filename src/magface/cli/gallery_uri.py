@@ -14,7 +14,7 @@ from magface.errors import DataError
 
 if TYPE_CHECKING:
     from magface.gallery.gallery import Gallery
-    from magface.gallery.records import Settings
+    from magface.gallery.records import Counts, Settings
     from magface.models.card import Card
 
 ENVIRONMENT = "MAGFACE_GALLERY"
@@ -47,3 +47,9 @@ def confirmed(question: str, yes: bool) -> None:
     asked = sys.stdin is not None and sys.stdin.isatty()
     if not (yes or (asked and typer.confirm(question, err=True))):
         raise DataError("nothing was done; say --yes to do it without a question.")
+
+
+def counted(counts: Counts) -> str:
+    """Faces and people in words."""
+    faces = f"{counts.faces:,} {'face' if counts.faces == 1 else 'faces'}"
+    return f"{faces} of {counts.people:,} {'person' if counts.people == 1 else 'people'}"
