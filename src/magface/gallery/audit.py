@@ -220,9 +220,8 @@ class _Faces:
 
     def look_at(self, block: _Block) -> None:
         """Add what is found in a block."""
-        for place, person in enumerate(block.people):
-            if block.marked[block.owner == place].all():
-                self.poor.append(person.name)
+        good = np.bincount(block.owner, ~block.marked)
+        self.poor += [person.name for person, faces in zip(block.people, good, strict=True) if not faces]
         unit = direction(block.vectors)
         pairs = links(block.vectors, self._copy)
         for a, b, value in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.cosine.tolist(), strict=True):
@@ -233,9 +232,9 @@ class _Faces:
         own = own_cosine(block.vectors, block.owner, len(block.people), family)
         hits = self._store.search(unit, _NEAREST)
         ids = np.array([person.id for person in block.people])[block.owner]
-        hits.cosine[hits.people == ids[:, None]] = -np.inf
-        self._elsewhere(block, unit, hits.people, hits.cosine)
-        self._suspects(block, ids, own, hits.people, hits.cosine)
+        near = np.where(hits.people == ids[:, None], np.float32(-np.inf), hits.cosine)
+        self._elsewhere(block, unit, hits.people, near)
+        self._suspects(block, ids, own, hits.people, near)
 
     def _elsewhere(self, block: _Block, unit: F32, people: Index, near: F32) -> None:
         """Copies of faces of the block among the faces of people whom they resemble."""
@@ -261,7 +260,8 @@ class _Faces:
     def _suspects(self, block: _Block, ids: Index, own: F32, people: Index, near: F32) -> None:
         """Faces that are likely somebody else's."""
         for row, id in enumerate(ids.tolist()):
-            near[row, np.isin(people[row], list(self._twins.get(id, ())))] = -np.inf
+            if twins := self._twins.get(id):
+                near[row, np.isin(people[row], list(twins))] = -np.inf
         best = near.argmax(axis=1)
         rows = np.arange(len(near))
         other, nearest = near[rows, best], people[rows, best]
