@@ -1,10 +1,12 @@
 """Is the FPIR that a search states the one that strangers meet?
 
-    python benchmarks/openset.py DATA [--model FILE] [--splits 10] [-o docs/results/openset.txt]
+    python benchmarks/openset.py DATA [--model FILE] [--splits 5] [-o docs/results/openset.md]
 
 DATA is lfw_aligned.tar or a folder of people. In each split some people are enrolled with all their pictures but one,
-which is searched for; every picture of all others is a stranger. Thresholds come from the card, which other people
-were measured for, and from `Gallery.calibrate`, which knows only who is enrolled.
+which is searched for; every picture of all others is a stranger. Thresholds come from the card, which was measured
+with other people, and from `Gallery.calibrate`, which knows only who is enrolled. Namesakes are strangers so near to
+somebody that they may be enrolled under another name; they are among the FPIR found. Means over the splits, in brackets
+the lowest and highest.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from magface.benchmarks import faces
 from magface.data import formats
 from magface.embedder import Embedder
-from magface.gallery import Gallery, audit, open_gallery
+from magface.gallery import Gallery, audit, open_gallery, openset
 from magface.gallery.searching import Search
 from magface.io import write_atomic
 from magface.models.card import Card
@@ -30,11 +32,13 @@ from magface.types import Embeddings
 SIZES = (100, 1000, 4000)
 FPIRS = (0.1, 0.01)
 HEAD = (
-    f"{'people':>6} {'by':>7} {'stated':>6} {'threshold of':>12} {'value':>6} {'FPIR found':>10} "
-    f"{'lowest':>7} {'highest':>7} {'namesakes':>9} {'TPIR':>6}"
+    "| people | by | FPIR stated | FPIR found, card | TPIR | FPIR found, calibrated | TPIR | namesakes |",
+    "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
 )
 
 Row = tuple[int, str, float, str]
+Values = tuple[float, float, float, float]
+"""Threshold, FPIR, share of strangers identified who may be enrolled under another name, TPIR."""
 
 
 def split(labels: NDArray[np.int64], size: int, seed: int) -> tuple[NDArray[np.intp], ...]:
@@ -49,31 +53,28 @@ def split(labels: NDArray[np.int64], size: int, seed: int) -> tuple[NDArray[np.i
 
 def measure(
     gallery: Gallery, mated: Embeddings, people: list[str], strangers: Embeddings
-) -> Iterator[tuple[Row, list[float]]]:
-    """Threshold, FPIR, share of strangers who may be enrolled under another name, and TPIR of each way to decide."""
+) -> Iterator[tuple[Row, Values]]:
+    """Each way to decide, and what comes of it."""
     size = gallery.info().counts.people
+    agree = audit.agreement(gallery.card, size)
+    found = {by: (gallery.search(mated, k=1, by=by), gallery.search(strangers, k=1, by=by)) for by in openset.BY}
     for origin in ("card", "gallery"):
         if origin == "gallery":
             gallery.calibrate()
-        agree = audit.agreement(gallery.card, size)
-        for by in ("cosine", "quality"):
+        for by, (ours, others) in found.items():
+            right = np.array([search.matches[0].person == name for search, name in zip(ours, people, strict=True)])
+            near = np.array([search.matches[0].cosine >= agree for search in others])
             for fpir in FPIRS:
-                found, others = (gallery.search(probes, k=1, by=by, fpir=fpir) for probes in (mated, strangers))
-                accepted = [search for search in others if search.identified]
-                hits = [search.identified for search in found]
-                right = [hit is not None and hit.person == name for hit, name in zip(hits, people, strict=True)]
-                values = [
-                    gallery.threshold(fpir, by=by).threshold,
-                    len(accepted) / len(others),
-                    sum(nearest(search) >= agree for search in accepted) / len(others),
-                    float(np.mean(right)),
-                ]
-                yield (size, by, fpir, origin), values
+                limit = gallery.threshold(fpir, by=by).threshold
+                false = values(others, by) >= limit
+                tpir = np.mean(right & (values(ours, by) >= limit))
+                yield (size, by, fpir, origin), (limit, false.mean(), (false & near).mean(), tpir)
 
 
-def nearest(search: Search) -> float:
-    """Cosine to the best match."""
-    return search.matches[0].cosine
+def values(searches: list[Search], by: openset.By) -> NDArray[np.float64]:
+    """Cosine or score of the best match of each."""
+    best = [search.matches[0] for search in searches]
+    return np.array([match.cosine if by == "cosine" else match.score for match in best])
 
 
 def table(
@@ -91,16 +92,24 @@ def table(
                 people = [names[label] for label in labels]
                 gallery.enroll(gallery.entries(embeddings[enrolled], [people[row] for row in enrolled]), check=False)
                 probes = embeddings[mated], [people[row] for row in mated], embeddings[strangers]
-                for row, values in measure(gallery, *probes):
-                    found[(size, *row[1:])].append(values)
-    yield HEAD
-    for (size, by, fpir, origin), values in found.items():
-        threshold, rate, twins, tpir = np.mean(values, axis=0)
-        low, high = np.min(values, axis=0)[1], np.max(values, axis=0)[1]
-        yield (
-            f"{size:>6} {by:>7} {fpir:>6g} {origin:>12} {threshold:>6.3f} {rate:>10.4f} {low:>7.4f} {high:>7.4f} "
-            f"{twins:>9.4f} {tpir:>6.3f}"
-        )
+                for row, result in measure(gallery, *probes):
+                    found[(size, *row[1:])].append(result)
+    yield from HEAD
+    for size, by, fpir, origin in found:
+        if origin == "card":
+            card_rate, card_tpir, namesakes = told(found[size, by, fpir, "card"])
+            own_rate, own_tpir, _ = told(found[size, by, fpir, "gallery"])
+            yield f"| {size:,} | {by} | {fpir:g} | {card_rate} | {card_tpir} | {own_rate} | {own_tpir} | {namesakes} |"
+
+
+def told(results: list[Values]) -> tuple[str, str, str]:
+    """FPIR with the lowest and highest of the splits, TPIR, and share of namesakes."""
+    _, rates, namesakes, tpir = np.transpose(results)
+    return (
+        f"{rates.mean():.3f} ({rates.min():.3f} to {rates.max():.3f})",
+        f"{tpir.mean():.3f}",
+        f"{namesakes.mean():.3f}",
+    )
 
 
 def main() -> None:
@@ -108,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
@@ -116,11 +125,7 @@ def main() -> None:
     embedder = Embedder(options.model)
     kept, embeddings = faces.embed(embedder, formats.read(data), options.cache)
     labels = np.asarray(kept.labels, np.int64)
-    lines = [
-        f"{embedder.card.name} {embedder.card.version}, {len(kept):,} pictures of {len(kept.people):,} people, mean of "
-        f"{options.splits} splits; namesakes: strangers so near that they may be enrolled under another name",
-        *table(embedder.card, embeddings, list(kept.people), labels, options.splits),
-    ]
+    lines = list(table(embedder.card, embeddings, list(kept.people), labels, options.splits))
     text = "\n".join(lines) + "\n"
     if options.output:
         write_atomic(options.output, text.encode())
