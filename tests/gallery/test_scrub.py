@@ -44,9 +44,9 @@ def test_what_belongs_to_no_row_is_overwritten_and_no_row_is(tmp_path, size, row
 def test_the_removal_that_asked_for_it_is_struck_off(tmp_path):
     path = tmp_path / "a.db"
     fill(path, 4096, 20)
-    assert main(str(path), 8) == 0
+    assert main(str(path), 8, 1.0) == 0
     assert meta(path) == {"unpurged": 7, "other": 1}
-    assert main(str(path), 7) == 0
+    assert main(str(path), 7, 1.0) == 0
     assert meta(path) == {"other": 1}
     assert b"the secret" not in path.read_bytes()
 
@@ -63,8 +63,16 @@ def test_a_log_with_changes_comes_first(tmp_path):
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("INSERT INTO words VALUES ('waiting')")
         before = path.read_bytes()
-        assert main(str(path), 7) == LATER
+        assert main(str(path), 7, 1.0) == LATER
         assert path.read_bytes() == before
+
+
+def test_whoever_writes_comes_first(tmp_path):
+    path = tmp_path / "a.db"
+    fill(path, 4096, 20)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        assert main(str(path), 7, 0.01) == LATER
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"SQLite format 3\0" + b"\0" * 200])

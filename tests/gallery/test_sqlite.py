@@ -341,6 +341,17 @@ def test_threads_take_turns(store):
     assert store.counts() == Counts(40, 40, 0)
 
 
+def test_what_is_due_does_not_keep_a_gallery_from_opening(path, store, monkeypatch):
+    monkeypatch.setattr(sqlite, "_SOON", 0.01)
+    add(store, somebody("Ann", vectors(1)), somebody("Bob", vectors(1)))
+    remove(store, "Ann")
+    with store.writing(), contextlib.closing(SqliteStore.open(path)) as other:
+        assert names(other) == ["Bob"]
+    assert store._meta("unpurged")
+    SqliteStore.open(path).close()
+    assert store._meta("unpurged") is None
+
+
 def test_a_writer_does_not_wait_forever(path, store, monkeypatch):
     monkeypatch.setattr(sqlite, "PATIENCE", 0)
     monkeypatch.setattr(database, "WAIT", 0.01)
@@ -368,9 +379,15 @@ def test_a_place_that_is_taken_is_refused(path, store, card):
 
 def test_a_file_that_a_killed_process_left_empty_is_made_a_gallery(path, card):
     path.touch()
-    with pytest.raises(DataError, match="is no gallery"):
+    with pytest.raises(DataError, match="make the gallery again"):
         SqliteStore.open(path)
     SqliteStore.create(path, card, Settings()).close()
+
+
+def test_a_store_that_was_closed_says_so(store):
+    store.close()
+    with pytest.raises(DataError, match="was closed"):
+        store.counts()
 
 
 def test_a_gallery_is_for_its_owner_alone(path, store):

@@ -135,6 +135,8 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         DataError: it is something else, or of a newer version.
     """
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty, as if its making was cut off; make the gallery again.")
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise DataError(f"{path} is no gallery; check the path.")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -181,6 +183,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     ("unable to open", "cannot open {path}: it is missing, or its folder cannot be written."),
     ("SQLITE_IOERR", "the disk of {path} does not read or write; what was kept so far is safe."),
     ("disk I/O", "the disk of {path} does not read or write; what was kept so far is safe."),
+    ("closed database", "{path} was closed; open it again."),
     ("FOREIGN KEY", "a face or label in {path} would belong to nobody; look the person up again."),
     ("people.name", "two people of {path} would have one name; names must differ."),
     ("SQLITE_TOOBIG", "a row of {path} is too large; crops and texts must stay below 16 MB."),

@@ -25,7 +25,7 @@ _HEADER, _HEADER_1 = b"SQLite format 3\0", 100
 _PAGES = 64
 
 
-def main(path: str, due: int) -> int:
+def main(path: str, due: int, patience: float) -> int:
     """Overwrite the unused middle of every page, and strike the removal that asked for it off the gallery's list.
 
     The commit makes other processes forget the pages they hold in memory, which have the old middle.
@@ -33,6 +33,7 @@ def main(path: str, due: int) -> int:
     Args:
         path: of the database.
         due: number of that removal.
+        patience: seconds to wait for whoever writes now.
 
     Returns:
         0, or `LATER`.
@@ -42,11 +43,14 @@ def main(path: str, due: int) -> int:
         OSError: it cannot be written.
     """
     with Path(path).open("rb+", buffering=0) as file:  # outlives the connection, whose locks its end would take
-        connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
         try:
             for setting in ("trusted_schema = OFF", "secure_delete = ON", "synchronous = FULL"):
                 connection.execute(f"PRAGMA {setting}")
-            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return LATER
             log = Path(f"{path}-wal")
             if log.exists() and log.stat().st_size:
                 return LATER
@@ -115,4 +119,4 @@ def _gap(page: bytes, head: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

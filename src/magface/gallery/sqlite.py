@@ -38,6 +38,8 @@ PATIENCE = 60.0
 """Seconds that a writer waits for those before it."""
 REMEMBERED = 100_000
 """People who were removed of whom it is known, at least, so that an index can follow."""
+_SOON = 1.0
+"""Seconds to wait for what can also be done later."""
 _ROWS, _BYTES = 256, 1 << 24
 _BOX = struct.Struct("<4d")
 _PERSON = (
@@ -352,7 +354,8 @@ class SqliteStore(_Reading):
             store = cls(connection, place, bool(key))
             store._current.open(connection, store._name, store._card.embedding_size)
             stack.pop_all()
-        store.purge()
+        with contextlib.suppress(DataError):  # it stays due
+            store._purge(_SOON)
         return store
 
     @property
@@ -376,7 +379,7 @@ class SqliteStore(_Reading):
                 transaction.finish()
             self._follow()
             if self._due:
-                self.purge()
+                self._purge(_SOON)
 
     def search(self, directions: F32, k: int, label: str | None = None) -> Hits:
         """The nearest people; not inside of the block of `writing`.
@@ -414,18 +417,7 @@ class SqliteStore(_Reading):
             False where others still read old pages.
         """
         with self._lock:
-            for _ in range(3):
-                due = self._meta("unpurged")
-                if due is None:
-                    self._due = False
-                    return True
-                with self._transaction("BEGIN IMMEDIATE", PATIENCE), spoken(self._path):
-                    self._current.wipe(self._connection, self._name, self._card.embedding_size)
-                if self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
-                    break
-                self._scrub(due)
-            self._due = True
-            return False
+            return self._purge(PATIENCE)
 
     def close(self) -> None:
         """Give back what is held; a store that was closed is not used again."""
@@ -433,11 +425,25 @@ class SqliteStore(_Reading):
             try:
                 # what is acknowledged is safe, and what is due is not forgotten, whatever goes wrong here
                 with contextlib.suppress(DataError):
-                    self.purge()
+                    self._purge(_SOON)
                     if self._current.worth_keeping:
-                        self._keep(1)
+                        self._keep(_SOON)
             finally:
                 self._connection.close()
+
+    def _purge(self, patience: float) -> bool:
+        for _ in range(3):
+            due = self._meta("unpurged")
+            if due is None:
+                self._due = False
+                return True
+            with self._transaction("BEGIN IMMEDIATE", patience), spoken(self._path):
+                self._current.wipe(self._connection, self._name, self._card.embedding_size)
+            if self._rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0]:
+                break
+            self._scrub(due, patience)
+        self._due = True
+        return False
 
     @property
     def _name(self) -> str:
@@ -469,12 +475,12 @@ class SqliteStore(_Reading):
         with contextlib.suppress(DataError), self._transaction("BEGIN IMMEDIATE", patience), spoken(self._path):
             self._current.keep(self._connection)
 
-    def _scrub(self, due: int) -> None:
+    def _scrub(self, due: int, patience: float) -> None:
         """Overwrite copies of rows that SQLite left behind; in an encrypted file they cannot be told from noise."""
         if self._encrypted:
             self._rows("DELETE FROM meta WHERE key = 'unpurged' AND value = ?", due)
             return
-        command = [sys.executable, "-I", "-S", scrub.__file__, str(self._path), str(due)]
+        command = [sys.executable, "-I", "-S", scrub.__file__, str(self._path), str(due), str(patience)]
         done = subprocess.run(command, capture_output=True, check=False)
         if done.returncode not in (0, scrub.LATER):
             raise DataError(f"cannot overwrite what was removed from {self._path}; see whether it can be written.")
@@ -491,7 +497,8 @@ class SqliteStore(_Reading):
                 self._connection.execute("COMMIT")
         finally:
             if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                with spoken(self._path):
+                    self._connection.execute("ROLLBACK")
 
 
 def _card(text: Any, path: Path) -> Card:
