@@ -340,14 +340,18 @@ RUN = """if 1:
     sys.path.insert(0, sys.argv[1])
     from conftest import Reader
     from magface.report import album, album_corrections as say
+    from magface.report.album_state import load_state
     out = Path(sys.argv[2])
     print("in", flush=True)
     for turn in range(10_000):
         album.make(Reader(), sorted((out.parent / "photos").iterdir()), out, rebuild=turn % 3 == 0)
-        album.correct(out, say.merge("1", ["2"]))
-        album.correct(out, say.name("1", f"Ann {turn}"))
+        first, *others = [str(person.id) for person in load_state(out).people]
+        if others:
+            album.correct(out, say.merge(first, others))
+        else:
+            album.correct(out, say.split(first, ["b1.jpg", "b2.jpg#2"]))
+        album.correct(out, say.name(first, f"Ann {turn}"))
         album.undo(out)
-        album.correct(out, say.split("1", ["b1.jpg", "b2.jpg#2"]))
         print(turn, flush=True)
 """
 

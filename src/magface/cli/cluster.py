@@ -37,7 +37,7 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the al
 def cluster(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the album.")],
     photos: Annotated[
-        list[Path] | None, typer.Argument(metavar="PHOTOS...", help="Photos, and folders that are searched for photos.")
+        list[Path] | None, typer.Argument(metavar="PHOTOS", help="Photos, and folders that are searched for photos.")
     ] = None,
     folders: Annotated[bool, typer.Option("--folders", help="A folder of photos for each person. [default]")] = False,
     table: Annotated[bool, typer.Option("--json", help="No folders: people.json and the page only.")] = False,
@@ -195,8 +195,10 @@ def _tell(made: Album) -> None:
     people = f"{made.people:,} {'person' if made.people == 1 else 'people'} with {made.of_people:,} faces"
     typer.echo(f"{people}{_bracketed(news)}")
     typer.echo(f"{made.seen_once:,} seen once, {made.poor:,} too poor to tell")
-    if made.changed:
-        typer.echo(f"{made.changed:,} files in the folders of people were changed by somebody and left alone.")
+    if made.left_alone:
+        typer.echo(
+            f"{made.left_alone:,} files in the folders were left alone: they were changed, or their photos are gone."
+        )
     typer.echo(f"Open {made.page}")
 
 

@@ -91,7 +91,7 @@ class Album:
         poor: faces that are of nobody and too poor to tell.
         threshold: mean cosine from which two groups are one person.
         remarks: what else is to be said.
-        changed: links or copies in the folders that somebody changed, and that were left alone.
+        left_alone: files in the folders that somebody changed, or copies of photos that are gone.
         without_face: names of photos in which no face was found.
         failures: `(name, reason)` of photos that could not be read.
     """
@@ -110,7 +110,7 @@ class Album:
     poor: int
     threshold: float
     remarks: tuple[str, ...]
-    changed: int
+    left_alone: int
     without_face: tuple[str, ...]
     failures: tuple[tuple[str, str], ...]
 
@@ -203,7 +203,7 @@ def make(
         poor=sum(face.poor for face in new.state.unknown),
         threshold=settings.threshold,
         remarks=tuple(remarks),
-        changed=new.changed,
+        left_alone=new.left_alone,
         without_face=html.without_face(read.photos),
         failures=html.failures(read.photos),
     )
@@ -391,7 +391,7 @@ def _grouped(
 @dataclass(frozen=True, slots=True)
 class _Published:
     state: State
-    changed: int
+    left_alone: int
 
 
 def _publish(
@@ -407,12 +407,12 @@ def _publish(
     state = _state(read, labels, corrections, settings, before)
     with writing(folder):
         save_state(folder, state)
-        changed = album_folders.arrange(folder, state.people, state.unknown, settings.photos)
+        left_alone = album_folders.arrange(folder, state.people, state.unknown, settings.photos)
         io.write_atomic(folder / PAGE, album_page.render(state, read.photos, results.crops))
         for left in folder.glob(".*.part.*"):
             if left.name.startswith(_OURS):
                 left.unlink()
-    return _Published(state, changed)
+    return _Published(state, left_alone)
 
 
 def _state(read: _Read, labels: Labels, corrections: Corrections, settings: Settings, before: State | None) -> State:

@@ -158,7 +158,7 @@ def person_of(state: State, text: str) -> Person:
     """
     number = _ID.fullmatch(text.strip())
     found = [each for each in state.people if number and each.id == int(number[1])]
-    found = found or [each for each in state.people if each.name == text.strip()]
+    found = found or [each for each in state.people if each.name and each.name == text.strip()]
     if not found:
         named = [each.name for each in state.people if each.name]
         known = f"names are {_list(named)}; " if named else ""

@@ -1,8 +1,8 @@
 """A folder for each person with the photos that they are on: `people/NAME/`, and `unknown/`.
 
 What is put there is written down in `.album.json` before it is made, and only what stands there, and is still as it was
-made, is ever removed or replaced. Photos themselves are only read. Everything is added before anything is removed, and
-to do it again completes what a kill left undone.
+made, is ever removed or replaced; a copy of a photo that is gone is not removed. Photos themselves are only read.
+Everything is added before anything is removed, and to do it again completes what a kill left undone.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class _Made:
             return False
         status = path.stat()
         return status.st_size == self.bytes and abs(status.st_mtime_ns - self.modified_ns) <= _COARSE_NS
+
+    @property
+    def is_the_last(self) -> bool:
+        """Whether it is a copy of a photo that is gone."""
+        return self.bytes >= 0 and not Path(self.photo).exists()
 
 
 _Manifest = dict[str, tuple[_Made, ...]]
@@ -122,7 +127,7 @@ def arrange(folder: Path, people: Sequence[Person], unknown: Sequence[AlbumFace]
         how: `link` for symbolic links, `copy` for copies, `none` for no folders.
 
     Returns:
-        How many links or copies were changed by somebody, and so were left alone.
+        How many files were left alone: links or copies that somebody changed, and copies of photos that are gone.
 
     Raises:
         DataError: one of our folders is a link, or the file system has no links.
@@ -142,13 +147,14 @@ def arrange(folder: Path, people: Sequence[Person], unknown: Sequence[AlbumFace]
     for name, entry in wanted.items():
         if name not in changed and not (name in there and entry.stands_at(folder / name)):
             _make(folder / name, entry)
-    for name in there - wanted.keys() - changed:
+    left = {name for name in there - wanted.keys() - changed if any(entry.is_the_last for entry in made[name])}
+    for name in there - wanted.keys() - changed - left:
         (folder / name).unlink()
     for place in sorted({(folder / name).parent for name in made}):
         _tidy(place)
     _tidy(folder / PEOPLE)
     _write_manifest(folder, {name: (entry,) for name, entry in wanted.items()})
-    return len(changed)
+    return len(changed | left)
 
 
 def _wanted(folder: Path, people: Sequence[Person], unknown: Sequence[AlbumFace], made: _Manifest) -> dict[str, str]:

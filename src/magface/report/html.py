@@ -115,25 +115,29 @@ def render(photos: pa.Table, faces: pa.Table, card: Card, crops: Path) -> str:
         for number, group in sorted(groups.items())
         if sizes[number] > 1
     ]
-    return environment().get_template("report.html").render(
-        css=style("report.css"),
-        card=card,
-        root=root,
-        strong=round(STRONG),
-        weak=round(WEAK),
-        opened=_OPEN,
-        counts={
-            "photos": len(names),
-            "faces": len(faces),
-            "people": int((sizes > 1).sum()),
-            "singles": int((sizes == 1).sum()),
-        },
-        people=people,
-        singles=[tile for tile in tiles if sizes[tile.person] == 1],
-        tiles=sorted(tiles, key=lambda tile: -tile.magnitude),
-        pictures=[(tile.id, picture(crops / tile.crop, _THUMBNAIL)) for tile in tiles],
-        without_face=[below(name, root) for name in without_face(photos)],
-        failures=[(below(name, root), reason) for name, reason in failures(photos)],
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            css=style("report.css"),
+            card=card,
+            root=root,
+            strong=round(STRONG),
+            weak=round(WEAK),
+            opened=_OPEN,
+            counts={
+                "photos": len(names),
+                "faces": len(faces),
+                "people": int((sizes > 1).sum()),
+                "singles": int((sizes == 1).sum()),
+            },
+            people=people,
+            singles=[tile for tile in tiles if sizes[tile.person] == 1],
+            tiles=sorted(tiles, key=lambda tile: -tile.magnitude),
+            pictures=[(tile.id, picture(crops / tile.crop, _THUMBNAIL)) for tile in tiles],
+            without_face=[below(name, root) for name in without_face(photos)],
+            failures=[(below(name, root), reason) for name, reason in failures(photos)],
+        )
     )
 
 
