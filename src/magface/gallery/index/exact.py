@@ -105,7 +105,7 @@ def _halves(probes: F32, rows: Vectors) -> F32:
     size = max(1, min(CELLS // rows.shape[1], max(ALONE, -(-len(rows) // count))))
     parts = [slice(start, start + size) for start in range(0, len(rows), size)]
     if library is None or len(probes) > FEW:
-        wholes = prefetch(lambda part: rows[part].astype(np.float32), parts, workers=count, limit=count + 1)
+        wholes = prefetch(lambda part: _widened(rows[part]), parts, workers=count, limit=count + 1)
         for part, whole in zip(parts, wholes, strict=True):
             found[:, part] = quick(probes, whole)
         return found
@@ -117,6 +117,11 @@ def _halves(probes: F32, rows: Vectors) -> F32:
     for part, cosine in zip(parts, cosines, strict=True):
         found[:, part] = cosine
     return found
+
+
+def _widened(rows: Vectors) -> F32:
+    library = _numkong()
+    return rows.astype(np.float32) if library is None else np.asarray(library.astype(rows, "f32"))
 
 
 @functools.cache

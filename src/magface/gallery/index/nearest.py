@@ -9,6 +9,10 @@ from magface.gallery.index.rows import Block, Ids, Vectors
 from magface.gallery.records import Hits
 from magface.types import F32
 
+FIRST = 2048
+"""Rows that say how near others must be, where nobody was found yet."""
+LEAST = -2.0
+"""Less than a cosine can be; what is dead is less than this."""
 CHUNK = 8192
 """Candidates that are compared again at a time."""
 
@@ -39,6 +43,13 @@ class Nearest:
         """
         if not block.alive.all():
             quick[:, ~block.alive] = -np.inf
+        if len(block) > FIRST and np.isneginf(self.cosine).any():
+            self._look(block.part(0, FIRST), quick[:, :FIRST])
+            self._look(block.part(FIRST, len(block)), quick[:, FIRST:])
+        else:
+            self._look(block, quick)
+
+    def _look(self, block: Block, quick: F32) -> None:
         limit = self.cosine[:, -1] - self.slack
         # not "max >= limit": a block whose greatest is NaN may still hold neighbours
         open_ = np.flatnonzero(~(quick.max(axis=1) < limit))
@@ -56,7 +67,7 @@ class Nearest:
             near[np.isnan(near)] = -np.inf
             top = np.partition(near, near.shape[1] - self.k, axis=1)[:, -self.k]
             limit = np.maximum(limit, top - self.slack)
-        q, row = np.nonzero((near >= limit[:, None]) & (near > -np.inf))
+        q, row = np.divmod(np.flatnonzero(near >= np.maximum(limit, LEAST)[:, None]), near.shape[1])
         cosine = again(self.probes, block.rows, which[q], row)
         there = cosine > -np.inf
         self._merge(which, q[there], block.ids[row[there]], cosine[there])
