@@ -13,6 +13,7 @@ from magface.bulk.plan import Entry
 from magface.bulk.reader import Source
 from magface.data.face_set import Stretch
 from magface.errors import EngineError, ModelError
+from magface.models import default
 
 ENTRIES = [Entry(f"/p/{index}", Stretch(None)) for index in range(4)]
 
@@ -94,12 +95,18 @@ def test_processes_that_are_killed_are_replaced(tmp_path, write_photos, detector
     assert not multiprocessing.active_children()
 
 
-def test_what_a_process_cannot_do_is_raised_here(tmp_path, write_photos, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_raised_here(tmp_path, write_photos):
+    photos = write_photos(tmp_path / "in", [1, 2])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_photos").touch()
+    with pytest.raises(OSError, match="_photos"):
+        job.embed([photos], tmp_path / "out", Source(aligned=True))
+
+
+def test_what_a_process_cannot_do_is_raised_here(tmp_path, write_photos):
     photos = write_photos(tmp_path / "in", [1, 2])
     model = tmp_path / "model.onnx"
     source = Source(model=model, aligned=True)
-    from magface.models import default
-
     model.write_bytes(default.path().read_bytes())
 
     def spoil(_):

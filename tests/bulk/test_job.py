@@ -13,6 +13,7 @@ from magface.bulk import job
 from magface.bulk.job import local
 from magface.bulk.reader import Source
 from magface.data import features
+from magface.embedder import Embedder
 from magface.errors import DataError
 
 CROPS = Source(aligned=True)
@@ -106,8 +107,6 @@ def test_real_crops_have_the_embeddings_of_the_file_form(lfw, tmp_path):
     assert (summary.photos, summary.faces, summary.shards) == (60, 60, 3)
     names, embeddings = features.read(tmp_path / "out")
     assert names == [str(path) for path in people]
-    from magface.embedder import Embedder
-
     wanted, _ = Embedder().embed_files(people)
     assert abs(embeddings.vectors - wanted.vectors).max() < 1e-3
     assert parquet.read_table(tmp_path / "out")["magnitude"].to_numpy().min() > 0

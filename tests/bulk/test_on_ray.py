@@ -56,3 +56,15 @@ def test_no_cluster_is_a_sentence(tmp_path, write_photos):
     assert done.returncode == 2
     assert done.stderr.startswith("magface: there is no Ray cluster at auto (")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_what_an_actor_cannot_do_is_a_sentence(tmp_path, write_photos):
+    photos = write_photos(tmp_path / "in", [1])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_photos").touch()
+    command = ["embed", photos, "--aligned", "-o", tmp_path / "out", "--ray", "local"]
+    done = subprocess.run([sys.executable, "-m", "magface", *map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"magface: cannot use {tmp_path}/out/_photos (")
+    assert done.stderr.count("\n") == 1

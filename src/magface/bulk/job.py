@@ -66,6 +66,8 @@ def embed(
 ) -> Summary:
     """Embed the faces of photos into a folder of shards, on many processes; what is done already is not done again.
 
+    A script that calls it needs `if __name__ == "__main__":`, for the processes import the script too.
+
     Args:
         photos: files, folders and archives, see `plan.gather`.
         folder: made where it is missing.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from magface.bulk import shards
 from magface.bulk.crew import Crew
 from magface.bulk.job import THREADS, Run
-from magface.bulk.plan import Plan
+from magface.bulk.plan import PLAN, Plan
 from magface.bulk.reader import Source
 from magface.errors import DataError, MagfaceError
 
@@ -61,9 +62,12 @@ def on_ray(address: str, source: Source, processes: int | None = None) -> Run:
             )
             try:
                 for row in made.iter_rows():
+                    if row["error"]:
+                        raise DataError(row["error"])
                     progress(plan.sizes[row["shard"]])
             except RayError as error:
-                raise _cause(error) from error
+                reason = str(error).strip().partition("\n")[0].rstrip(".")
+                raise DataError(f"the Ray cluster failed ({reason}); run again, what is done is kept.") from error
 
     return run
 
@@ -72,12 +76,27 @@ class _Actor:
     """One process of the cluster, with its reader."""
 
     def __init__(self, folder: str, source: Source, threads: int) -> None:
-        self._plan = Plan(Path(folder))
-        self._crew = Crew(self._plan, source, 1, threads)
+        self._folder, self._source, self._threads = Path(folder), source, threads
+        self._crew: Crew | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        self._crew.run(shard for shard in batch["shard"].tolist() if not shards.finished(self._plan, shard))
-        return batch
+        """The shards are made; what goes wrong comes back as a sentence, as Ray would try an exception again."""
+        try:
+            self._make(batch["shard"].tolist())
+            error = ""
+        except MagfaceError as wrong:
+            error = str(wrong)
+        except OSError as wrong:
+            error = f"cannot use {wrong.filename} ({wrong.strerror}); check the path and the room there."
+        return {"shard": batch["shard"], "error": [error] * len(batch["shard"])}
+
+    def _make(self, numbers: list[int]) -> None:
+        if not (self._folder / PLAN).exists():
+            machine = platform.node()
+            raise DataError(f"the machine {machine} has no {self._folder}; choose a folder that all machines share.")
+        plan = Plan(self._folder)
+        self._crew = self._crew or Crew(plan, self._source, 1, self._threads)
+        self._crew.run(number for number in numbers if not shards.finished(plan, number))
 
 
 @contextmanager
@@ -126,11 +145,3 @@ def _hushed() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nothing)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What an actor could not do, without the words of Ray around it."""
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, MagfaceError | OSError):
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return inner or DataError(f"the Ray cluster failed ({str(error).strip().splitlines()[-1]}); run again.")
