@@ -18,6 +18,7 @@ from magface.gallery import openset
 from magface.gallery.openset import Shift
 from magface.gallery.policy import Enrolment, Policy
 from magface.gallery.records import Entry, NewPerson, Person, StoredFace
+from magface.gallery.searching import searched
 from magface.gallery.store import Store, Transaction
 from magface.geometry import cosine, direction
 from magface.models.card import Card
@@ -204,8 +205,8 @@ class _Batch:
             return
         people = {name: store.person(name) for name in {self.results[row].person for row in rows}}
         own = {name: person.id for name, person in people.items() if person is not None}
-        limit = openset.threshold(store.card, self._policy.fpir, store.counts().people - 1, shift=shift).threshold
         hits = store.search(direction(np.stack([self._entries[row].vector for row in rows])), 2)
+        limit = openset.threshold(store.card, self._policy.fpir, searched(store, hits) - 1, shift=shift).threshold
         nearer: dict[int, tuple[int, float]] = {}
         for row, ids, cosines in zip(rows, hits.people.tolist(), hits.cosine.tolist(), strict=True):
             result = self.results[row]

@@ -121,10 +121,14 @@ def search(
         hits = store.search(direction(block), wanted, label)
         limit = None
         if fpir is not None:
-            everybody = store.counts().people if hits.searched is None else hits.searched
-            limit = openset.threshold(card, fpir, everybody, by, shift)
+            limit = openset.threshold(card, fpir, searched(store, hits), by, shift)
         people = {person.id: person for person in store.people(np.unique(hits.people[hits.people >= 0]).tolist())}
         yield from _judged(card, people, block, hits, k, by, limit)
+
+
+def searched(store: Store, hits: Hits) -> int:
+    """How many people could be found."""
+    return store.counts().people if hits.searched is None else hits.searched
 
 
 def _judged(
