@@ -51,6 +51,8 @@ PATIENCE = 60.0
 _LEASE = 60.0
 """Seconds after which a writer that says no more has died."""
 _POLL = 0.2
+_PAUSE = 0.02
+"""Seconds after which a writer looks whether another one began in the same moment."""
 _VERSION = 1
 _STATE = "magface_state"
 _FIELDS = {
@@ -125,7 +127,6 @@ class MilvusStore:
         self._server = server
         self._token = secrets.token_hex(8)
         self._thread: int | None = None
-        self._unsettled = server.first
         self._generation = 0
         self._counted: tuple[int, dict[str | None, int]] = (-1, {})
         self._tables()
@@ -270,11 +271,19 @@ class MilvusStore:
         with self._alone() as state:
             tables = self._at(state)
             transaction = _Transaction(tables, state.last)
-            yield transaction
+            if self._server.remote:
+                self._announce(state, state.last)
+            try:
+                yield transaction
+            except BaseException:
+                self._withdraw(state)
+                raise
             if transaction.card is not None:
                 self._write_anew(state, transaction, transaction.card)
             elif transaction.changed:
                 self._commit(state, tables, transaction)
+            else:
+                self._withdraw(state)
 
     def purge(self) -> bool:
         """Write a folder of Milvus Lite anew if something was removed; ask a server to drop it, and say False."""
@@ -302,18 +311,15 @@ class MilvusStore:
     def _settled(self) -> _State:
         """The state after every writer has finished, or died and was cleaned up after."""
         end = time.monotonic() + PATIENCE
-        while (state := self._state()).writer and not self._mine(state) and time.time() < state.until:
+        while (state := self._state()).writer and not self._is_dead(state):
             if time.monotonic() > end:
                 raise _busy(self._server.name)
             time.sleep(_POLL)
-        if state.writer or self._unsettled:
-            state = self._recover(state)
-            self._unsettled = False
-        return state
+        return self._recover(state) if state.writer else state
 
-    def _mine(self, state: _State) -> bool:
-        """Whether it is this store, or nobody that lives, that left a transaction open."""
-        return state.writer == self._token or self._unsettled
+    def _is_dead(self, state: _State) -> bool:
+        """Whether who announced to write cannot go on; asked by who holds the lock of this process."""
+        return not self._server.remote or state.writer == self._token or time.time() > state.until
 
     def _recover(self, state: _State) -> _State:
         """Carry out a journal that counts; undo additions that do not."""
@@ -334,11 +340,21 @@ class MilvusStore:
     def _announce(self, state: _State, reserved: int) -> _State:
         """Say who writes, and up to which id."""
         held = replace(state, reserved=reserved, writer=self._token, until=time.time() + _LEASE)
+        if self._server.remote:
+            now = self._state()
+            if now.changes != state.changes or now.writer not in ("", self._token):
+                raise DataError(f"another process changed the gallery in {self._server.name} meanwhile; do it again.")
         _set_state(self._server, held)
-        if self._server.remote and self._state() != held:
-            raise _busy(self._server.name)
-        self._unsettled = True
+        if self._server.remote:
+            time.sleep(_PAUSE)
+            if self._state() != held:
+                raise _busy(self._server.name)
         return held
+
+    def _withdraw(self, state: _State) -> None:
+        """Take back what was announced."""
+        if self._server.remote and self._state().writer == self._token:
+            _set_state(self._server, state)
 
     def _commit(self, state: _State, tables: _Tables, transaction: _Transaction) -> None:
         held = self._announce(state, transaction.last)
@@ -355,7 +371,6 @@ class MilvusStore:
             _set_state(self._server, held)
             tables.apply(changes, alive)
         self._finish(held, tables)
-        self._unsettled = False
 
     def _write_anew(self, state: _State, transaction: _Transaction, card: Card) -> None:
         """Write all that is left to new collections, and drop the old ones."""
@@ -376,7 +391,6 @@ class MilvusStore:
         )
         _drop(self._server, _names(new.generation))
         self._finish(self._state(), new)
-        self._unsettled = False
 
     # the state
 
@@ -389,7 +403,8 @@ class MilvusStore:
     def _tables(self) -> _Tables:
         """What there is now, after what was left half done."""
         state = self._state()
-        if self._thread is None and (self._unsettled or (state.writer and time.time() > state.until)):
+        idle = self._thread is None and (self._server.remote or not self._server.writer.locked())
+        if state.writer and idle and self._is_dead(state):
             with self._alone() as state:
                 return self._at(state)
         return self._at(state)

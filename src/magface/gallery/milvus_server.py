@@ -99,11 +99,6 @@ class Server:
                 f"cannot reach Milvus at {self.name} ({_reason(error)}); start it, or check the address and the key."
             ) from error
 
-    @property
-    def first(self) -> bool:
-        """Whether nobody else can be writing: the engine is embedded, and was started for this connection."""
-        return self._engine is not None and self._engine.users == 1
-
     def close(self) -> None:
         """End the connection, and the embedded engine where nobody else in the process has it open."""
         self._client.close()
