@@ -58,6 +58,12 @@ def test_the_tables_of_quality_and_clusters_are_those_of_the_results(tables):
     assert found == tables.blocks(), "run `python benchmarks/tables.py`"
 
 
+def test_the_table_of_open_set_thresholds_is_that_of_the_results():
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- openset:begin -->\n(.*)<!-- openset:end -->", page, re.DOTALL)[1]
+    assert found == (ROOT / "docs" / "results" / "openset.md").read_text(encoding="utf-8")
+
+
 def test_the_table_of_rivals_has_every_quality_and_marks_the_best(tables):
     results = {name: tables.values(tables.results()[name]["magface-sface"]) for name in tables.RIVALS}
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in tables.blocks()["rivals"].splitlines()[2:]}
