@@ -19,8 +19,8 @@ PAIRS = 10_000_000
 POOR = 0.1
 """Share of the faces that count less than others when magnitudes weigh. More only costs: with the shipped model, pairs
 of different people do not come nearer as faces get poorer, and a person of two faces is lost with one of them."""
-_EXACT = 20_000
-"""Faces whose neighbours are found by comparing all of them."""
+_NEAR = 0.2
+"""Cosine from which neighbours among very many faces must not be missed: below it nobody is told from others."""
 _FARTHEST = 2.0
 """Distance of opposite directions."""
 _COPY = 1e-6
@@ -140,8 +140,7 @@ def hdbscan(
     if len(shown) < least:
         return group
     faces = embeddings[shown]
-    count = len(faces)
-    found = (search.exact if count <= _EXACT else search.approximate)(faces, min(neighbours, count - 1))
+    found = search.approximate(faces, min(neighbours, len(faces) - 1), floor=_NEAR)
     tree = _spanning_tree(_reachability(found, least, trust[shown]))
     model = HDBSCAN(min_cluster_size=least, min_samples=1, metric="precomputed", copy=False)
     group[shown] = model.fit_predict(tree)
