@@ -269,6 +269,20 @@ def test_a_damaged_index_is_made_again(path, store, content):
 
 
 @pytest.mark.usefixtures("large")
+def test_an_index_with_damaged_rows_is_made_again(path, store):
+    rows = vectors(30)
+    add(store, *(somebody(f"person {i}", rows[i : i + 1]) for i in range(30)))
+    store.search(direction(rows), 1)
+    store.close()
+    file = path.with_name("faces.db.index")
+    content = bytearray(file.read_bytes())
+    content[-SIZE * 4 :] = np.full(SIZE, 2, np.float32).tobytes()
+    file.write_bytes(content)
+    with contextlib.closing(SqliteStore.open(path)) as again:
+        assert nearest(again, rows) == names(again)
+
+
+@pytest.mark.usefixtures("large")
 def test_the_index_of_a_later_state_is_not_believed(path, store):
     """A database that was restored from a copy, beside an index that knows more than it."""
     rows = vectors(60)

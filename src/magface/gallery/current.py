@@ -57,8 +57,7 @@ class Current:
         with contextlib.suppress(DataError):
             self._index, self._sequence = index.load(self._path, name, dimension, self._settings)
             if self._sequence > state(connection, self._database)[0]:
-                self._index = None
-                self._path.unlink(missing_ok=True)
+                self.forget()
 
     def read(self, connection: Any, name: str, dimension: int) -> Index:
         """The index of what the database holds; to be called inside of a transaction.
@@ -97,15 +96,19 @@ class Current:
             return
         with contextlib.suppress(OSError):  # without the file everything works, only slower
             index.save(self._index, self._path, self._name, self._sequence)
-            self._path.chmod(0o600)
+            self._path.chmod(self._database.stat().st_mode & 0o777)
             self._behind = 0
 
     def wipe(self, connection: Any, name: str, dimension: int) -> None:
-        """Take out of files whoever changed or went since they were written; inside of a transaction that writes."""
+        """Take out of files whoever changed or went since they were written; inside of a transaction that writes.
+
+        Raises:
+            DataError: a file cannot be deleted.
+        """
         if self._path is None:
             return
         for part in self._path.parent.glob(f".{_literal(self._path.name)}.*"):  # of a process that was killed
-            part.unlink(missing_ok=True)
+            _delete(part)
         if not os.path.lexists(self._path):
             return
         try:
@@ -116,7 +119,13 @@ class Current:
                 raise DataError("it is too old to know who is to be taken out.")
             index.scrub(self._path, np.array(ids, np.int64))
         except DataError:
-            self._path.unlink(missing_ok=True)
+            _delete(self._path)
+
+    def forget(self) -> None:
+        """Let go of an index that turned out to be damaged, and of its file."""
+        self._index = None
+        if self._path is not None:
+            _delete(self._path)
 
     def _far(self, connection: Any, people: int) -> bool:
         """Whether so much changed that reading all is faster."""
@@ -162,6 +171,15 @@ def _blocks(rows: Any, dimension: int, database: Path) -> Iterator[tuple[NDArray
         if not (np.isfinite(templates).all() and templates.any(axis=1).all()):
             raise _damaged(database)
         yield np.array(ids, np.int64), direction(templates.astype(np.float32))
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot delete {path} ({error.strerror}), which is out of date; delete it yourself."
+        ) from error
 
 
 def _damaged(database: Path) -> DataError:

@@ -175,8 +175,11 @@ def _meaning(path: Path, key: str, code: str, text: str) -> str:
 _MEANINGS: tuple[tuple[str, str], ...] = (
     ("SQLITE_BUSY", "{path} is in use by another process that did not finish in time; try again later."),
     ("locked", "{path} is in use by another process that did not finish in time; try again later."),
-    ("SQLITE_READONLY", "{path} or its folder cannot be written; give write permission, or copy it elsewhere."),
-    ("readonly", "{path} or its folder cannot be written; give write permission, or copy it elsewhere."),
+    (
+        "SQLITE_READONLY",
+        "{path} or what lies beside it cannot be written; give write permission, or copy it elsewhere.",
+    ),
+    ("readonly", "{path} or what lies beside it cannot be written; give write permission, or copy it elsewhere."),
     ("SQLITE_FULL", "the disk of {path} is full; make room, what was kept so far is safe."),
     ("is full", "the disk of {path} is full; make room, what was kept so far is safe."),
     ("SQLITE_CANTOPEN", "cannot open {path}: it is missing, or its folder cannot be written."),

@@ -30,6 +30,7 @@ from magface.errors import DataError, MagfaceError
 from magface.gallery import database, scrub
 from magface.gallery.current import Current, state
 from magface.gallery.database import spoken
+from magface.gallery.index import Index
 from magface.gallery.records import Box, Counts, Entry, Hits, NewPerson, Person, Settings, StoredFace, check_name
 from magface.models.card import Card
 from magface.types import F32
@@ -390,14 +391,14 @@ class SqliteStore(_Reading):
             label: search only people with it.
         """
         with self._lock:
-            with self._transaction("BEGIN"), spoken(self._path):
-                self._follow()
-                among = None if label is None else self._labelled(label)
-                index = self._current.read(self._connection, self._name, self._card.embedding_size)
-            if self._current.worth_keeping:
-                self._keep(0)
-            searched = len(index) if among is None else len(among)
-            return replace(index.search(directions, k, among), searched=searched)
+            index, among = self._searched(label)
+            try:
+                hits = index.search(directions, k, among)
+            except DataError:  # damage in the index's file shows only when a row is looked at
+                self._current.forget()
+                index, among = self._searched(label)
+                hits = index.search(directions, k, among)
+            return replace(hits, searched=len(index) if among is None else len(among))
 
     def labels(self) -> list[str]:
         """All labels that people have, sorted."""
@@ -465,6 +466,16 @@ class SqliteStore(_Reading):
     def _meta(self, key: str) -> Any:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
         return rows[0][0] if rows else None
+
+    def _searched(self, label: str | None) -> tuple[Index, NDArray[np.int64] | None]:
+        """The index as things are now, and who has the label."""
+        with self._transaction("BEGIN"), spoken(self._path):
+            self._follow()
+            among = None if label is None else self._labelled(label)
+            index = self._current.read(self._connection, self._name, self._card.embedding_size)
+        if self._current.worth_keeping:
+            self._keep(0)
+        return index, among
 
     def _labelled(self, label: str) -> NDArray[np.int64]:
         rows = self._connection.execute("SELECT person FROM labels WHERE label = ? ORDER BY person", (label,))
