@@ -402,14 +402,19 @@ def groups(found: Mapping[str, Any]) -> str:
 def grouped(found: Mapping[str, Any]) -> str:
     """BCubed F of every algorithm on directions alone, and what its quality-aware ways add."""
     rows = []
-    for name, result in found.items():
+    for set_name, result in found.items():
         measures = values(result)
         for plain in [each for each in measures if each.endswith(", unit: BCubed F")]:
             people, algorithm = plain.removesuffix(", unit: BCubed F").split(": ")
             ways = [measures.get(f"{people}: {algorithm}, {way}: BCubed F minus unit") for way in AWARE]
             information = [measures[f"{people}: {algorithm}, {way}: NMI"]["value"] for way in ("unit", "magnitude")]
             told = [rated(measures[plain]), *map(changed, ways), *(f"{100 * each:.2f}" for each in information)]
-            rows.append(f"| {CLUSTERED[name][0]}, {people} | {algorithm} | {' | '.join(told)} |")
+            rows.append(f"| {CLUSTERED[set_name][0]}, {people} | {algorithm} | {' | '.join(told)} |")
+        for given in [each for each in measures if ": threshold " in each and each.endswith(": BCubed F")]:
+            people, name = given.removesuffix(": BCubed F").split(": ")
+            at = measures[given]["note"].split(":")[0]
+            told = [rated(measures[given]), *["–"] * 4]
+            rows.append(f"| {CLUSTERED[set_name][0]}, {people} | agglomerative, {name} ({at}) | {' | '.join(told)} |")
     heads = ["algorithm", "BCubed F of directions", *(f"{way} adds" for way in AWARE), "NMI", "NMI, magnitude"]
     return page(heads, "set, in %", rows, [], found)
 

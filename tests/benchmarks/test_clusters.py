@@ -1,11 +1,14 @@
 """Ways of grouping, on embeddings whose noise says what must come out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from magface.benchmarks import clusters
 from magface.benchmarks.result import Result
 from magface.cluster import average_linkage
+from magface.cluster.estimate import threshold
 from magface.data.face_set import FaceSet, Held, Record
 from magface.errors import DataError
 from magface.geometry import cosine
@@ -24,6 +27,7 @@ def made(monkeypatch):
 
         class Network:
             fingerprint = "a network"
+            card = SimpleNamespace(cluster_threshold=0.4)
 
         return clusters.evaluate(Network(), faces, **options)
 
@@ -83,6 +87,15 @@ def test_a_difference_is_that_of_its_two_ways(made):
     assert found["40 people: agglomerative, poor faces last: BCubed F minus unit"] == pytest.approx(last - unit)
 
 
+def test_thresholds_without_names_are_those_of_the_card_and_the_estimate(made):
+    vectors, labels = people(noise=2)
+    found = made(vectors, labels, algorithms=[])
+    embeddings = Embeddings(vectors.astype(np.float32))
+    for name, at in (("of the card", 0.4), ("estimated", threshold(embeddings, 0.4).cosine)):
+        expected = bcubed(labels, average_linkage(embeddings, at)).f
+        assert found[f"40 people: threshold {name}: BCubed F"] == pytest.approx(expected)
+
+
 def test_sets_are_nested_and_people_of_several_images_come_first():
     number = np.repeat(np.arange(30), np.r_[np.ones(10, int), np.full(20, 3)])
     small, middle, large = clusters._sets(number, (5, 20, 25, 31), seed=1)
@@ -115,7 +128,7 @@ def test_centres_are_those_of_the_other_images(made):
 
 def test_people_of_few_images_have_no_centre(made):
     vectors, labels = people(count=6, images=2)
-    [measure] = made(vectors, labels, algorithms=[]).measures
+    *_, measure = made(vectors, labels, algorithms=[]).measures
     assert (measure.value, measure.note) == (None, "nobody has 3 images.")
 
 

@@ -22,6 +22,8 @@ from magface.benchmarks.result import Measure, Result
 from magface.benchmarks.templates import KINDS, Blurred
 from magface.cluster.algorithms import Algorithm, group
 from magface.cluster.attachment import reliable_first
+from magface.cluster.estimate import threshold
+from magface.cluster.linkage import average_linkage
 from magface.cluster.representatives import representative
 from magface.cluster.weighting import Weighting
 from magface.data.face_set import FaceSet
@@ -77,7 +79,8 @@ def evaluate(
 
     Returns:
         For each set, algorithm and way (`unit`, `magnitude`, `poor faces last`) BCubed F with an interval over people,
-        NMI and pairwise F, and BCubed F minus that of `unit` on the same draws; then how the magnitude of an image goes
+        NMI and pairwise F, and BCubed F minus that of `unit` on the same draws; the same of average linkage at the
+        threshold of the card and at one that is estimated without labels; then how the magnitude of an image goes
         with being near the centre of its person, and the face that represents a person beside one drawn at random.
 
     Raises:
@@ -94,7 +97,8 @@ def evaluate(
     measures: list[Measure] = []
     for rows in _sets(number, people, seed):
         taken = _Set(embeddings[rows], np.unique(number[rows], return_inverse=True)[1].astype(np.int64), seed)
-        measures += fused.named(f"{taken.count:,} people", [*taken.compared(algorithms)])
+        found = [*taken.compared(algorithms), *taken.fixed(embedder.card.cluster_threshold)]
+        measures += fused.named(f"{taken.count:,} people", found)
     measures += _centres(embeddings, number)
     counts = {
         "images": len(kept),
@@ -157,7 +161,7 @@ class _Set:
             first: F64 | None = None
             for way, make in self._ways(algorithm).items():
                 found = self._chosen(make, (0.0,) if algorithm in _FREE else THRESHOLDS)
-                f = self._bcubed(found, weights)
+                f = self._bcubed(found.precision, found.recall, weights)
                 name = f"{algorithm}, {way}"
                 note = "" if algorithm in _FREE else "thresholds {:.2f} and {:.2f}".format(*found.thresholds)
                 yield Measure(f"{name}: BCubed F", float(f[0]), _interval(f[1:]), note)
@@ -166,6 +170,17 @@ class _Set:
                     first = f
                 else:
                     yield _measure(f"{name}: BCubed F minus {UNIT}", f - first)
+
+    def fixed(self, of_card: float) -> Iterator[Measure]:
+        """Average linkage at thresholds that nobody's name had a part in."""
+        estimate = threshold(self._embeddings, of_card)
+        weights = [np.ones(self.count, np.int64), *draws(self.count)]
+        for name, at, note in (("of the card", of_card, ""), ("estimated", estimate.cosine, estimate.reason)):
+            labels = average_linkage(self._embeddings, at)
+            sides = clustering.bcubed_faces(self._number, labels)
+            told = f"cosine {at:.3f}" + (f": {note}" if note else "")
+            yield _measure(f"threshold {name}: BCubed F", self._bcubed(*sides, weights), told)
+            yield Measure(f"threshold {name}: pairwise F", clustering.pairwise(self._number, labels).f)
 
     def _ways(self, algorithm: Algorithm) -> dict[str, Callable[[float], Index]]:
         """Functions from a threshold to labels."""
@@ -196,9 +211,9 @@ class _Set:
         labels = np.stack([everything[row] for row in best])
         return _Grouped(labels, (thresholds[best[0]], thresholds[best[1]]), precision, recall)
 
-    def _bcubed(self, found: _Grouped, weights: Sequence[Index]) -> F64:
+    def _bcubed(self, precision: F64, recall: F64, weights: Sequence[Index]) -> F64:
         """BCubed F of each draw, where the faces of person p count `weight[p]` times."""
-        sums = np.stack([np.bincount(self._number, side, self.count) for side in (found.precision, found.recall)])
+        sums = np.stack([np.bincount(self._number, side, self.count) for side in (precision, recall)])
         images = np.bincount(self._number, minlength=self.count)
         drawn = np.array([(sums @ weight) / max(1, int(images @ weight)) for weight in weights]).T
         return np.asarray(_harmonic(drawn[0], drawn[1]), np.float64)
