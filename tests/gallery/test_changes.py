@@ -16,7 +16,7 @@ NAMES = st.sampled_from(["Ann", "ann", "Bob", "Zoë", "'; DROP TABLE people; --"
 LABELS = st.sampled_from(["a", "b", "ä%_"])
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(0, 1.5, (12, 64)).astype(np.float32)
-STEPS = {"milvus": (3, 12), "encrypted": (8, 25)}
+STEPS = {"milvus": (3, 12), "encrypted": (4, 20)}
 
 
 class Broken(Exception):

@@ -35,6 +35,12 @@ def test_an_entry_without_a_direction_is_refused(vector):
         Entry("Ann", vector, 50)
 
 
+@pytest.mark.parametrize("factor", [3e38, 1e13, 1e-13, 1e-44])
+def test_an_entry_of_no_possible_length_is_refused(factor):
+    with pytest.raises(DataError, match="too long or too short"):
+        Entry("Ann", VECTOR * np.float32(factor), 50)
+
+
 @pytest.mark.parametrize("score", [-1, 101, np.nan, np.inf])
 def test_a_score_out_of_range_is_refused(score):
     with pytest.raises(DataError, match="quality of a face of Ann"):

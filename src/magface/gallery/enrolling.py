@@ -20,7 +20,7 @@ from magface.gallery.policy import Enrolment, Policy
 from magface.gallery.records import Entry, NewPerson, Person, StoredFace
 from magface.gallery.searching import searched
 from magface.gallery.store import Store, Transaction
-from magface.geometry import cosine, direction
+from magface.geometry import cosine, direction, magnitude
 from magface.models.card import Card
 from magface.types import F32
 
@@ -33,12 +33,16 @@ Embed = Callable[[Sequence[StoredFace]], Sequence[tuple[F32, float]]]
 
 
 def template(vectors: Sequence[F32]) -> F32:
-    """Template of a person: the magnitude-weighted fusion of all their faces, `(D,)` float32, raw.
+    """Template of a person: the magnitude-weighted fusion of all their faces.
 
     Args:
         vectors: of each face, `(D,)` float32, raw; in the order of their ids, so that the last bit is always the same.
+
+    Returns:
+        `(D,)` float32, raw. Where the faces cancel each other out, as no real ones do, the longest of them.
     """
-    return fuse(np.stack(vectors), np.zeros(len(vectors), np.int64)).vectors[0]
+    fused = fuse(np.stack(vectors), np.zeros(len(vectors), np.int64)).vectors[0]
+    return fused if fused.any() else max(vectors, key=magnitude)
 
 
 def enrolled(
@@ -151,10 +155,11 @@ class _Batch:
         templates = [self._entries[group.kept[0]].vector for group in new]
         several = [place for place, group in enumerate(new) if len(group.kept) > 1]
         if several:
-            vectors = np.stack([self._entries[row].vector for place in several for row in new[place].kept])
-            owner = np.repeat(several, [len(new[place].kept) for place in several])
-            for place, fused in zip(several, fuse(vectors, owner).vectors, strict=True):
-                templates[place] = fused
+            vectors = [[self._entries[row].vector for row in new[place].kept] for place in several]
+            owner = np.repeat(several, [len(each) for each in vectors])
+            fused = fuse(np.stack([vector for each in vectors for vector in each]), owner).vectors
+            for place, mine, found in zip(several, vectors, fused, strict=True):
+                templates[place] = found if found.any() else template(mine)
         return templates
 
     def _extend(self, transaction: Transaction, person: Person, group: _Group) -> list[int]:

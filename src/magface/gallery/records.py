@@ -16,6 +16,9 @@ from magface.types import F32
 LONGEST = 500
 """Characters of a name or label, at most."""
 
+SMALLEST = 1e-12
+"""Of the largest number of an embedding, at least; at most its inverse. Squares and sums of others leave float32."""
+
 Box = tuple[float, float, float, float]
 
 
@@ -25,7 +28,7 @@ class Entry:
 
     Attributes:
         person: name of the person, unique in a gallery; 1 to 500 characters, none of them a control character.
-        vector: `(D,)` float32, raw embedding, finite and not zero.
+        vector: `(D,)` float32, raw embedding, finite, its largest number between 1e-12 and 1e12.
         score: quality, 0 to 100.
         source: where the picture is, a path or an address; "" when it is not known.
         box: `[x1, y1, x2, y2]` of the face in that picture, pixels; None for a picture that is the aligned crop.
@@ -49,6 +52,8 @@ class Entry:
         check_name(self.person, "a person")
         if self.vector.ndim != 1 or not np.isfinite(self.vector).all() or not self.vector.any():
             raise DataError(f"the embedding of {self.person} is no (D,) array of finite numbers, or all zeros.")
+        if not SMALLEST <= np.abs(self.vector).max() <= 1 / SMALLEST:
+            raise DataError(f"the embedding of {self.person} is too long or too short to be one of a face.")
         if not 0 <= self.score <= 100:
             raise DataError(f"the quality of a face of {self.person} is {self.score}; it must be 0 to 100.")
         if not math.isfinite(self.time):
