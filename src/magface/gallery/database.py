@@ -58,12 +58,12 @@ def spoken(path: Path, key: str = "") -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise DataError(f"{path} cannot hold a text with broken characters: {error.object!r:.60}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(_meaning(path, key, "", "a text in it is broken")) from error
+        raise DataError(_meaning(path, key, "a text in it is broken")) from error
     except Exception as error:
         # the errors of SQLCipher's module are other classes of the same names, and import it would cost who needs none
         if not any(kind.__name__ == "Error" and kind.__module__ in _MODULES for kind in type(error).__mro__):
             raise
-        raise DataError(_meaning(path, key, getattr(error, "sqlite_errorname", ""), str(error))) from error
+        raise DataError(_meaning(path, key, str(error))) from error
 
 
 _MODULES = ("sqlite3", "sqlcipher3", "sqlcipher3.dbapi2")
@@ -142,7 +142,8 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise DataError(f"{path} was made by a newer magface (form {version}, not {VERSION}); install that one.")
-    found = {row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 100")}
+    schema = connection.execute("SELECT substr(sql, 1, 1000) FROM sqlite_master WHERE sql IS NOT NULL LIMIT 100")
+    found = {row[0] for row in schema}
     if found - {"CREATE TABLE sqlite_sequence(name,seq)"} != set(TABLES):
         raise DataError(f"{path} is no gallery, or was changed by another program; restore it from a copy.")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
@@ -160,38 +161,29 @@ def _driver(path: Path, key: str) -> ModuleType:
         raise DataError("an encrypted gallery needs more packages: pip install 'magface[gallery]'") from error
 
 
-def _meaning(path: Path, key: str, code: str, text: str) -> str:
-    """One sentence for an error of the database."""
-    for sign, meaning in _MEANINGS:
-        if sign in code or sign in text:
+def _meaning(path: Path, key: str, text: str) -> str:
+    """One sentence for what the database says."""
+    for sign, meaning in _MEANINGS.items():
+        if sign in text:
             return meaning.format(path=path)
-    if "NOTADB" in code or "not a database" in text:
+    if "not a database" in text:
         if key:
             return f"the key does not open {path}, or it is not an encrypted gallery; check both."
         return f"{path} is no gallery, or an encrypted one, which needs its key."
     return f"{path} is damaged ({text[:200]}); restore it from a copy."
 
 
-_MEANINGS: tuple[tuple[str, str], ...] = (
-    ("SQLITE_BUSY", "{path} is in use by another process that did not finish in time; try again later."),
-    ("locked", "{path} is in use by another process that did not finish in time; try again later."),
-    (
-        "SQLITE_READONLY",
-        "{path} or what lies beside it cannot be written; give write permission, or copy it elsewhere.",
-    ),
-    ("readonly", "{path} or what lies beside it cannot be written; give write permission, or copy it elsewhere."),
-    ("SQLITE_FULL", "the disk of {path} is full; make room, what was kept so far is safe."),
-    ("is full", "the disk of {path} is full; make room, what was kept so far is safe."),
-    ("SQLITE_CANTOPEN", "cannot open {path}: it is missing, or its folder cannot be written."),
-    ("unable to open", "cannot open {path}: it is missing, or its folder cannot be written."),
-    ("SQLITE_IOERR", "the disk of {path} does not read or write; what was kept so far is safe."),
-    ("disk I/O", "the disk of {path} does not read or write; what was kept so far is safe."),
-    ("closed database", "{path} was closed; open it again."),
-    ("FOREIGN KEY", "a face or label in {path} would belong to nobody; look the person up again."),
-    ("people.name", "two people of {path} would have one name; names must differ."),
-    ("SQLITE_TOOBIG", "a row of {path} is too large; crops and texts must stay below 16 MB."),
-    ("too big", "a row of {path} is too large; crops and texts must stay below 16 MB."),
-)
+_MEANINGS = {
+    "locked": "{path} is in use by another process that did not finish in time; try again later.",
+    "readonly": "{path} or what lies beside it cannot be written; give write permission, or copy it elsewhere.",
+    "is full": "the disk of {path} is full; make room, what was kept so far is safe.",
+    "unable to open": "cannot open {path}: it is missing, or its folder cannot be written.",
+    "disk I/O": "the disk of {path} does not read or write; what was kept so far is safe.",
+    "closed database": "{path} was closed; open it again.",
+    "FOREIGN KEY": "a face or label in {path} would belong to nobody; look the person up again.",
+    "people.name": "two people of {path} would have one name; names must differ.",
+    "too big": "a row of {path} is too large; crops and texts must stay below 16 MB.",
+}
 
 
 def begin(connection: Any, statement: str, patience: float) -> None:

@@ -55,6 +55,7 @@ _ADD_LABEL = "INSERT OR IGNORE INTO labels (label, person) VALUES (?, ?)"
 _COUNTS = (
     "SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces), (SELECT count(*) FROM faces WHERE marked)"
 )
+_WHAT = "SELECT key, value FROM meta WHERE key IN ('id', 'card', 'model', 'settings')"
 _WRONG = (
     "SELECT count(*) FROM people WHERE length(template) <> ?",
     "SELECT count(*) FROM faces WHERE length(vector) <> ?",
@@ -304,7 +305,7 @@ class SqliteStore(_Reading):
     """
 
     def __init__(self, connection: Any, path: Path, encrypted: bool) -> None:
-        found = dict(connection.execute("SELECT key, value FROM meta"))
+        found = dict(connection.execute(_WHAT))
         try:
             self.settings = Settings(**json.loads(found["settings"]))
             self._id, self._model = str(found["id"]), str(found["model"])
