@@ -82,6 +82,8 @@ def cluster(
       magface cluster move    a face is of another person
       magface cluster undo    take the last of these back
 
+    A folder of photos with such a name is ./merge.
+
     \b
     Examples:
       magface cluster ~/Pictures -o album

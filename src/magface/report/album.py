@@ -220,7 +220,8 @@ def correct(folder: Path, correction: Correction) -> tuple[str, State]:
         What was done, for people, and the album as it is now.
 
     Raises:
-        DataError: there is no album, a file of it is damaged, or the correction does not fit it; nothing is changed.
+        DataError: there is no album, a file of it is damaged, or the correction does not fit it: nothing is changed. Or
+            the folder cannot be written: what was said is kept for the next run if there was room for that.
     """
     with _opened(folder) as album:
         change = correction(album.state, album.corrections)
