@@ -96,15 +96,14 @@ def main() -> None:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES if installed(name)},
     }
-    lines = [*measured(options, parts)]
     if options.format == "json":
-        print(json.dumps({**about, "lines": [asdict(line) for line in lines]}, indent=2))
+        print(json.dumps({**about, "lines": [asdict(line) for line in measured(options, parts)]}, indent=2))
         return
     print(f"{options.people:,} people of {DIM} numbers, {about['cores']} cores, Python {about['python']}")
     print(", ".join(f"{name} {number}" for name, number in about["versions"].items()))
-    for line in lines:
+    for line in measured(options, parts):
         said = "" if line.reached is None else "yes" if line.reached else "no"
-        print(f"{line.name:62} {line.value:12,.2f} {line.unit:10} {line.target:>9}  {said:4} {line.note}")
+        print(f"{line.name:62} {line.value:12,.2f} {line.unit:10} {line.target:>9}  {said:4} {line.note}", flush=True)
 
 
 def installed(name: str) -> bool:

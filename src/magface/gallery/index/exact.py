@@ -19,8 +19,8 @@ from magface.types import F32
 
 PROBES = 256
 """Probes that are compared at a time."""
-CELLS = 1 << 22
-"""Cosines that are held at a time."""
+CELLS = 1 << 20
+"""Cosines, or numbers of rows, that are held at a time: they stay near the processor."""
 LONGEST = 1 << 18
 """Rows of a block, at most."""
 ALONE = 4096
@@ -102,21 +102,25 @@ def _halves(probes: F32, rows: Vectors) -> F32:
     """Of rows in float16: few probes with the processor's own float16, many in float32."""
     library, count = _numkong(), threads()
     found = np.empty((len(probes), len(rows)), np.float32)
-    size = max(1, min(CELLS // rows.shape[1], max(ALONE, -(-len(rows) // count))))
-    parts = [slice(start, start + size) for start in range(0, len(rows), size)]
     if library is None or len(probes) > FEW:
+        parts = _parts(len(rows), max(1, CELLS // rows.shape[1]))
         wholes = prefetch(lambda part: _widened(rows[part]), parts, workers=count, limit=count + 1)
         for part, whole in zip(parts, wholes, strict=True):
             found[:, part] = quick(probes, whole)
         return found
     halves = probes.astype(np.float16)
-    if len(parts) == 1:
+    if len(rows) <= ALONE:
         found[:] = library.cdist(halves, rows, "dot")
         return found
-    cosines = prefetch(lambda part: library.cdist(halves, rows[part], "dot"), parts, workers=count, limit=2 * count)
+    parts = _parts(len(rows), -(-len(rows) // count))
+    cosines = prefetch(lambda part: library.cdist(halves, rows[part], "dot"), parts, workers=count, limit=count)
     for part, cosine in zip(parts, cosines, strict=True):
         found[:, part] = cosine
     return found
+
+
+def _parts(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def _widened(rows: Vectors) -> F32:

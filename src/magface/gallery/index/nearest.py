@@ -14,7 +14,9 @@ FIRST = 2048
 LEAST = -2.0
 """Less than a cosine can be; what is dead is less than this."""
 CHUNK = 8192
-"""Candidates that are compared again at a time."""
+"""People who are found at a time."""
+AGAIN = 1 << 16
+"""Numbers that are multiplied at a time: they stay near the processor."""
 
 
 class Nearest:
@@ -89,9 +91,9 @@ def again(probes: F32, rows: Vectors, q: Ids, row: Ids) -> F32:
     Raises:
         DataError: a row is not of length 1.
     """
-    found = np.empty(len(q), np.float32)
-    for start in range(0, len(q), CHUNK):
-        part = slice(start, start + CHUNK)
+    found, size = np.empty(len(q), np.float32), max(1, AGAIN // rows.shape[1])
+    for start in range(0, len(q), size):
+        part = slice(start, start + size)
         vectors = rows[row[part]].astype(np.float64)
         length = (vectors * vectors).sum(axis=1)
         if not ((np.abs(length - 1) < 0.02) | (length == 0)).all():
