@@ -99,6 +99,14 @@ def test_an_album_inside_the_photos_does_not_find_itself(run, few):
     )
 
 
+def test_an_album_is_not_made_among_the_photos(run, few):
+    before = sorted(few.iterdir())
+    code, _, err = run(few, "-o", few)
+    assert code == 2
+    assert "choose another folder with -o" in err
+    assert sorted(few.iterdir()) == before
+
+
 def test_corrections_change_the_folder_at_once(run, few, tmp_path):
     run(few, "-o", tmp_path / "album")
     code, out, _ = run("name", tmp_path / "album", "1", "Bill / \U0001f600")

@@ -102,7 +102,10 @@ def cluster(
         photos=_placing(folders, table, copy, link),
     )
     inside = Path(os.path.realpath(output))  # Path.resolve fails on links that go in circles
-    paths = [path for path in images.find(photos or []) if inside not in Path(os.path.realpath(path)).parents]
+    everything = images.find(photos or [])
+    paths = [path for path in everything if inside not in Path(os.path.realpath(path)).parents]
+    if everything and not paths:
+        raise DataError(f"the photos lie in {output}, which is to be the album's own; choose another folder with -o.")
     recognizer = options.recognizer(model, detector, engine)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
