@@ -26,7 +26,7 @@ TRIALS = 512
 """Searches from which the number of candidates is found."""
 GENUINE = 0.5
 """Cosine of the made-up probe and the person it shows: as low as that of 1 in 20 pairs of photos of LFW."""
-MARGIN = 4
+MARGIN = 2
 """Times the candidates that the trials needed."""
 FEWEST = 128
 """Candidates, at least."""

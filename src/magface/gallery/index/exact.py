@@ -6,12 +6,13 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
 
 from magface.gallery.index.nearest import Nearest
-from magface.gallery.index.rows import Ids, Rows, Vectors
+from magface.gallery.index.rows import Block, Ids, Rows, Vectors
 from magface.gallery.index.sketch import Learned
 from magface.gallery.records import Hits
 from magface.threads import prefetch
@@ -74,8 +75,9 @@ class Exact:
     def _search(self, probes: F32, k: int, among: Ids | None) -> Hits:
         nearest = Nearest(probes, k, slack(self.rows))
         if len(probes):
-            for block in self.rows.blocks(min(LONGEST, CELLS // len(probes)), among):
-                nearest.show(block, quick(probes, block.rows))
+            blocks = self.rows.blocks(min(LONGEST, CELLS // len(probes)), among)
+            for block, found in _compared(probes, blocks):
+                nearest.show(block, found)
         return nearest.hits()
 
 
@@ -83,6 +85,15 @@ def slack(rows: Rows) -> float:
     """Greatest error of `quick`: of sums in float32 in any order, and of a probe in the precision of the rows."""
     rounding = 2.0**-11 if rows.dtype == np.float16 else 0.0
     return rows.dimension * 2.0**-23 + rounding
+
+
+def _compared(probes: F32, blocks: Iterator[Block]) -> Iterator[tuple[Block, F32]]:
+    """Blocks with their quick cosines; of many probes the next ones while the caller looks at these."""
+
+    def compare(block: Block) -> tuple[Block, F32]:
+        return block, quick(probes, block.rows)
+
+    return map(compare, blocks) if len(probes) <= FEW else prefetch(compare, blocks, workers=1, limit=2)
 
 
 def quick(probes: F32, rows: Vectors) -> F32:
@@ -100,20 +111,18 @@ def threads() -> int:
 
 def _halves(probes: F32, rows: Vectors) -> F32:
     """Of rows in float16: few probes with the processor's own float16, many in float32."""
-    library, count = _numkong(), threads()
+    few, count = len(probes) <= FEW, threads()
+    direct = _numkong() if few else None
     found = np.empty((len(probes), len(rows)), np.float32)
-    if library is None or len(probes) > FEW:
-        parts = _parts(len(rows), max(1, CELLS // rows.shape[1]))
-        wholes = prefetch(lambda part: _widened(rows[part]), parts, workers=count, limit=count + 1)
-        for part, whole in zip(parts, wholes, strict=True):
-            found[:, part] = quick(probes, whole)
-        return found
     halves = probes.astype(np.float16)
-    if len(rows) <= ALONE:
-        found[:] = library.cdist(halves, rows, "dot")
-        return found
-    parts = _parts(len(rows), -(-len(rows) // count))
-    cosines = prefetch(lambda part: library.cdist(halves, rows[part], "dot"), parts, workers=count, limit=count)
+
+    def compare(part: slice) -> F32:
+        if direct is None:
+            return quick(probes, _widened(rows[part]))
+        return np.asarray(direct.cdist(halves, rows[part], "dot"))
+
+    parts = _parts(len(rows), max(ALONE, -(-len(rows) // count)) if direct else max(1, CELLS // rows.shape[1]))
+    cosines = prefetch(compare, parts, workers=count, limit=count) if few and len(parts) > 1 else map(compare, parts)
     for part, cosine in zip(parts, cosines, strict=True):
         found[:, part] = cosine
     return found
