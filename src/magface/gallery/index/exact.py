@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import os
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -21,13 +22,17 @@ from magface.types import F32
 PROBES = 256
 """Probes that are compared at a time."""
 CELLS = 1 << 20
-"""Cosines, or numbers of rows, that are held at a time: they stay near the processor."""
+"""Cosines that are held at a time: they stay near the processor."""
+NUMBERS = 1 << 22
+"""Numbers of rows in float16 that are turned into float32 at a time."""
 LONGEST = 1 << 18
 """Rows of a block, at most."""
 ALONE = 4096
 """Rows that are not worth a second thread."""
 FEW = 4
 """Probes up to which it is faster to read float16 than to turn it into float32."""
+
+_kept = threading.local()
 
 
 class Exact:
@@ -113,7 +118,6 @@ def _halves(probes: F32, rows: Vectors) -> F32:
     """Of rows in float16: few probes with the processor's own float16, many in float32."""
     few, count = len(probes) <= FEW, threads()
     direct = _numkong() if few else None
-    found = np.empty((len(probes), len(rows)), np.float32)
     halves = probes.astype(np.float16)
 
     def compare(part: slice) -> F32:
@@ -121,8 +125,11 @@ def _halves(probes: F32, rows: Vectors) -> F32:
             return quick(probes, _widened(rows[part]))
         return np.asarray(direct.cdist(halves, rows[part], "dot"))
 
-    parts = _parts(len(rows), max(ALONE, -(-len(rows) // count)) if direct else max(1, CELLS // rows.shape[1]))
-    cosines = prefetch(compare, parts, workers=count, limit=count) if few and len(parts) > 1 else map(compare, parts)
+    parts = _parts(len(rows), max(ALONE, -(-len(rows) // count)) if direct else max(1, NUMBERS // rows.shape[1]))
+    if len(parts) == 1:
+        return np.asarray(compare(parts[0]), np.float32)
+    found = np.empty((len(probes), len(rows)), np.float32)
+    cosines = prefetch(compare, parts, workers=count, limit=count) if few else map(compare, parts)
     for part, cosine in zip(parts, cosines, strict=True):
         found[:, part] = cosine
     return found
@@ -133,8 +140,16 @@ def _parts(length: int, size: int) -> list[slice]:
 
 
 def _widened(rows: Vectors) -> F32:
-    library = _numkong()
-    return rows.astype(np.float32) if library is None else np.asarray(library.astype(rows, "f32"))
+    """In float32, where the thread's last rows were: fresh memory costs several times what the change does."""
+    whole: F32 | None = getattr(_kept, "whole", None)
+    if whole is None or len(whole) < len(rows) or whole.shape[1] != rows.shape[1]:
+        whole = _kept.whole = np.empty(rows.shape, np.float32)
+    whole, library = whole[: len(rows)], _numkong()
+    if library is None:
+        whole[:] = rows
+    else:
+        library.astype(rows, "f32", out=whole)
+    return whole
 
 
 @functools.cache
