@@ -86,6 +86,14 @@ def test_who_is_known_by_poor_faces_alone_is_known_by_those():
     assert joined(faces, [2, -1, -1], faces.magnitude > 2).tolist() == [2, 2, 2]
 
 
+def test_somebody_of_poor_faces_whom_another_brings_nearer_is_joined_at_once():
+    at = lambda degrees: np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])  # noqa: E731
+    faces = Embeddings(np.stack([0.1 * at(0), 1.9 * at(40), 5 * at(85), 5 * at(200)]).astype(np.float32))
+    labels = joined(faces, [3, -1, -1, -1], faces.magnitude > 2)  # the third is too far from the first alone
+    assert labels.tolist() == [3, 3, 3, -1]
+    assert joined(faces, labels, faces.magnitude > 2).tolist() == labels.tolist()
+
+
 def test_face_without_direction_joins_nobody():
     faces = Embeddings(np.array([[5, 0], [5, 0], [0, 0]], np.float32))
     labels = join(faces, [0, 0, -1], -1, reliable=[True, True, False], group=lambda e: average_linkage(e, -1), first=1)

@@ -36,6 +36,12 @@ def test_an_outlier_of_great_magnitude_is_not_shown():
     assert representative(Embeddings(vectors), [0] * 4).tolist() == [0]
 
 
+def test_lengths_that_float32_cannot_hold_are_told_apart():
+    vectors = np.array([[1, 0], [2, 0], [0, 0]], np.float32) * np.float32(1.5e38)
+    assert representative(Embeddings(vectors), [0, 0, -1]).tolist() == [1]
+    assert representative(Embeddings(vectors * np.float32(1e-30) * np.float32(1e-30)), [0, 0, -1]).tolist() == [1]
+
+
 def test_of_equal_faces_the_first_is_shown():
     assert representative(Embeddings(np.ones((4, 3), np.float32)), [-1, 0, 0, 0]).tolist() == [1]
 

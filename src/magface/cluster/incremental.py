@@ -77,21 +77,38 @@ def join(
         rows = np.flatnonzero(good & ~blank)
         _go_along(embeddings, result, rows, _all_numbered(group(embeddings[rows])), good)
     while True:
-        loose = np.flatnonzero((result == UNKNOWN) & good & ~blank)
+        count = _decide(embeddings, result, good & ~blank, group, threshold, good, len(owners)) - len(owners)
+        owners = np.append(owners, np.arange(count) + max(first, int(owners.max(initial=UNKNOWN)) + 1))
+        poor = np.flatnonzero((result == UNKNOWN) & ~good & ~blank)
+        _approach(embeddings, result, poor, np.arange(len(poor)), threshold, good)
+        if np.isin(result[poor], np.append(result[good], UNKNOWN)).all():
+            return np.append(owners, UNKNOWN)[result]
+        # who is known by poor faces alone is another to reliable ones, now that there are more of them
+
+
+def _decide(
+    embeddings: Embeddings,
+    result: Labels,
+    clear: NDArray[np.bool_],
+    group: Callable[[Embeddings], Labels],
+    threshold: float,
+    good: NDArray[np.bool_],
+    people: int,
+) -> int:
+    """Let unknown reliable faces join people, or make new ones from number `people` on; how many there are then."""
+    while True:
+        loose = np.flatnonzero((result == UNKNOWN) & clear)
         if not len(loose):
-            break
+            return people
         found = _all_numbered(group(embeddings[loose]))
         _approach(embeddings, result, loose, found, threshold, good)
         left = result[loose] == UNKNOWN
         new = left & (np.bincount(found[left], minlength=len(loose) + 1)[found] > 1)
         if not new.any():
-            break
+            return people
         fresh = numbered(found[new])
-        result[loose[new]] = len(owners) + fresh
-        owners = np.append(owners, np.arange(fresh.max() + 1) + max(first, int(owners.max(initial=UNKNOWN)) + 1))
-    poor = np.flatnonzero((result == UNKNOWN) & ~good & ~blank)
-    _approach(embeddings, result, poor, np.arange(len(poor)), threshold, good)
-    return np.append(owners, UNKNOWN)[result]
+        result[loose[new]] = people + fresh
+        people += int(fresh.max()) + 1
 
 
 def carry(labels: ArrayLike, before: ArrayLike, first: int) -> Labels:

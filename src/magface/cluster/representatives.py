@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from magface.cluster.attachment import as_labels, centres
-from magface.cluster.weighting import Weighting
+from magface.cluster.weighting import Weighting, weights
 from magface.geometry import cosine
 from magface.types import Embeddings
 
@@ -17,7 +17,8 @@ def representative(
     """The row of the face to show of each group: the largest magnitude among the half that is nearest to the centre.
 
     The centre is the sum of the group's embeddings, so good faces make it. Near is a cosine of at least the median of
-    the group. Of equal magnitudes the first face is taken.
+    the group, the lower of the two in the middle where their number is even: two faces are equally near. Of equal
+    magnitudes the first face is taken.
 
     Args:
         embeddings: N faces of one model, raw.
@@ -45,7 +46,7 @@ def representative(
     starts = np.searchsorted(member[order], np.arange(len(names)))
     counts = np.diff(np.append(starts, len(rows)))
     median = near[order][starts + (counts - 1) // 2]
-    magnitude = np.where(near >= median[member], embeddings.magnitude[rows], -1)
+    magnitude = np.where(near >= median[member], weights(embeddings, "magnitude")[rows], -1)
     best = np.lexsort((rows, -magnitude, member))
     result[names] = rows[best[starts]]
     return result

@@ -28,7 +28,7 @@ def weights(embeddings: Embeddings, weighting: Weighting) -> NDArray[np.float64]
         weighting: `"unit"` or `"magnitude"`.
 
     Returns:
-        `(N,)` float64, > 0.
+        `(N,)` float64, at least 1e-6: a face without direction weighs next to nothing.
 
     Raises:
         DataError: there is no such weighting.
