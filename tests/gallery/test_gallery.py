@@ -206,6 +206,12 @@ def test_copies_and_likely_wrong_labels_are_reported(gallery, crowd):
     assert math.isnan(results[2].other)
 
 
+def test_a_face_is_never_compared_with_itself_whatever_counts_as_a_copy(in_memory, crowd):
+    in_memory.policy = dataclasses.replace(in_memory.policy, copy=1.0)  # what rounding makes of it may be less
+    entries, _ = crowd(20, each=1)
+    assert all(math.isnan(result.own) and result.copy is None for result in in_memory.enroll(entries))
+
+
 def test_without_a_check_nothing_is_searched(in_memory, crowd, monkeypatch):
     monkeypatch.setattr(in_memory.store, "search", None)
     results = in_memory.enroll(crowd(3)[0], check=False)

@@ -97,6 +97,10 @@ def test_one_person_takes_the_false_match_rate_itself_and_so_does_nobody():
         assert openset.threshold(CARD, 1e-3, people).threshold == pytest.approx(CARD.threshold(1e-3).cosine)
 
 
+def test_a_rate_that_no_number_can_hold_takes_the_lowest_that_one_can():
+    assert openset.threshold(CARD, 5e-324, 1000).threshold == openset.threshold(CARD, 5e-324, 10).threshold > 1
+
+
 def test_more_people_and_lower_rates_take_a_higher_threshold():
     by_people = [openset.threshold(CARD, 0.01, people).threshold for people in (1, 10, 100, 10**4, 10**6)]
     by_rate = [openset.threshold(CARD, fpir, 100).threshold for fpir in (0.5, 0.1, 0.01, 1e-4)]

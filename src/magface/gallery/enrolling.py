@@ -194,11 +194,12 @@ class _Batch:
         vectors = np.stack(group.vectors(self._entries))
         first = len(group.known)
         new, unit = vectors[first:], direction(vectors)
-        near = unit[first:] @ unit.T
+        near, itself = unit[first:] @ unit.T, (np.arange(len(new)), np.arange(first, len(vectors)))
+        near[itself] = np.inf  # whatever rounding made of its cosine
         other = near < self._policy.copy
         rest = other.astype(np.float32) @ vectors
         own = np.where(other.any(axis=1), cosine(new, rest), np.nan)
-        near[np.arange(len(new)), np.arange(first, len(vectors))] = -np.inf
+        near[itself] = -np.inf
         best = near.argmax(axis=1)
         copies = near[np.arange(len(new)), best] >= self._policy.copy
         return [(int(b) if copy else None, float(c)) for b, copy, c in zip(best, copies, own, strict=True)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -151,7 +152,7 @@ def threshold(card: Card, fpir: float, people: int, by: By = "cosine", shift: Sh
     """
     if not 0 < fpir < 1:
         raise DataError(f"the false positive identification rate must lie between 0 and 1; {fpir:g} does not.")
-    fmr = -math.expm1(math.log1p(-fpir) / max(people, 1))
+    fmr = max(-math.expm1(math.log1p(-fpir) / max(people, 1)), sys.float_info.min)
     value = cosine_at(card, fmr, shift) if by == "cosine" else score_at(card, fmr, shift)
     return OpenSet(value, by, fpir, people, fmr, min(each.fmr for each in card.thresholds), shift)
 
@@ -178,7 +179,8 @@ def score_at(card: Card, fmr: float, shift: Shift = NONE) -> float:
     """Quality-aware score at a false match rate, measured or not.
 
     A score is never above its cosine, and is the cosine itself from `alpha / beta` on. So its threshold is never above
-    that of the cosine, and the same from `alpha / beta` on; below, it is interpolated as in `cosine_at`.
+    that of the cosine, and the same from `alpha / beta` on; below, it is interpolated as in `cosine_at`. A card with
+    fewer than two rates of the score gives that of the cosine, which is safe: it identifies fewer.
 
     Args:
         card: of the model.

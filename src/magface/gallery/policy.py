@@ -16,8 +16,8 @@ from magface.quality.verdict import ACCEPT, RETAKE
 class Policy:
     """What happens to faces that are enrolled; kept in the gallery.
 
-    A face that is there already, the same vector or the same box of the same picture, is never added twice, so a run
-    that was stopped can be run again.
+    A face that is there already, the same vector or a copy in the same box of the same picture, is never added twice,
+    so a run that was stopped can be run again.
 
     Attributes:
         refuse: a face of a lower score is not enrolled, 0 to 100.
