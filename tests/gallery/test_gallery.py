@@ -533,6 +533,21 @@ def test_a_model_without_a_score_searches_by_cosine_only(place, card, crowd):
         gallery.search(centres, by="quality")
 
 
+@pytest.mark.parametrize("by", ["cosine", "quality"])
+def test_no_room_is_taken_for_people_whom_there_are_not(people, by):
+    gallery, entries = people
+    [everybody] = gallery.search(entries[0].vector[None], k=1 << 50, by=by)
+    assert (len(everybody.matches), everybody.exact) == (gallery.info().counts.people, True)
+
+
+@pytest.mark.parametrize("id", [-1, 0, 1 << 62, 1 << 63, 1 << 100])
+def test_a_face_of_a_number_that_cannot_be_is_not_there(people, id):
+    gallery, _ = people
+    for change in (gallery.remove_face, lambda face: gallery.move(face, "Ann")):
+        with pytest.raises(DataError, match=f"no face {id} "):
+            change(id)
+
+
 def test_more_people_than_there_are_cannot_be_found(people):
     gallery, entries = people
     [found] = gallery.search(entries[0].vector[None], k=50)

@@ -116,6 +116,8 @@ def search(
     if by == "quality" and card.comparison is None:
         raise ModelError(f"{card.name} has no quality-aware score; search by cosine.")
     wanted = k if by == "cosine" else max(10 * k, SHORTLIST)
+    if wanted > SHORTLIST:  # there may be no room for as many as were asked for
+        wanted = min(wanted, max(SHORTLIST, store.counts().people + 1))
     for start in range(0, len(probes), BATCH):
         block = probes[start : start + BATCH]
         hits = store.search(direction(block), wanted, label)

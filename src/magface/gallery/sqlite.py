@@ -95,6 +95,8 @@ class _Reading:
 
     def face(self, id: int) -> StoredFace | None:
         """One face; None where there is none."""
+        if not 0 < id < 1 << 63:  # the database has no numbers for others
+            return None
         return next(map(self._face, self._rows(f"{_FACE} WHERE id = ?", int(id))), None)
 
     def _rows(self, sql: str, *values: Any) -> list[_Row]:
