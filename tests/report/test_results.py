@@ -5,11 +5,13 @@ import sys
 from contextlib import suppress
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from magface.errors import DataError
 from magface.recognizer import Photo, RecognizedFace
-from magface.report.results import Results, name_of
+from magface.report.results import Results, name_of, photo_names
 from magface.types import Face
 
 
@@ -122,6 +124,37 @@ def test_damaged_part_is_named(folder, paths):
     (folder / "photos.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match=r"photos\.parquet is damaged; remove it"):
         opened(folder).missing(paths)
+
+
+def test_no_damage_goes_unseen(folder, paths):
+    with opened(folder) as results:
+        for path in paths:
+            results.add(Photo(path, (face(), face(1))))
+        known = results.merge(paths)
+    merged = folder / "photos.parquet"
+    whole = merged.read_bytes()
+    ways = [photo_names, lambda folder: Results.of(folder).table(), lambda folder: opened(folder).missing(paths)]
+    refused = 0
+    for place in range(0, len(whole), 17):
+        merged.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        for way in ways:
+            try:
+                found = way(folder)
+            except DataError as error:
+                assert "photos.parquet is damaged" in str(error)
+                refused += 1
+            else:  # of the rest of the file some bytes mean nothing, and some another model
+                assert not isinstance(found, pa.Table) or found.equals(known)
+    assert refused > len(whole) / 17
+
+
+def test_another_table_is_no_table_of_photos(folder, paths):
+    opened(folder)
+    parquet.write_table(pa.table({"x": [1]}), folder / "photos.parquet")
+    with pytest.raises(DataError, match="is damaged"):
+        photo_names(folder)
+    with pytest.raises(DataError, match="is damaged"):
+        Results.of(folder)
 
 
 def test_folder_that_cannot_be_made_is_said(tmp_path):

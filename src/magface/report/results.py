@@ -129,7 +129,9 @@ class Results:
         present = {crop.name for crop in self.crops.iterdir()}
         done: dict[str, tuple[int, int] | None] = {}
         for part in self._parts():
-            for row in _read(part, ["photo", "bytes", "modified_ns", "error", "faces.list.element.crop"]).to_pylist():
+            with _reading(part):
+                rows = _read(part, ["photo", "bytes", "modified_ns", "error", "faces.list.element.crop"]).to_pylist()
+            for row in rows:
                 whole = not row["error"] and all(face["crop"] in present for face in row["faces"])
                 done[row["photo"]] = (row["bytes"], row["modified_ns"]) if whole else None
         return [photo for photo in photos if done.get(name_of(photo)) != _state(photo)]
@@ -158,8 +160,9 @@ class Results:
         """Join the rows of `photos`, in their order, into `photos.parquet`; others are dropped."""
         self.flush()
         table = pa.concat_tables([self._schema.empty_table(), *map(_read, self._parts())])
-        newest = {name: row for row, name in enumerate(table["photo"].to_pylist())}
-        table = table.take([newest[name_of(photo)] for photo in photos]).combine_chunks()
+        with _reading(self._merged):
+            newest = {name: row for row, name in enumerate(table["photo"].to_pylist())}
+            table = table.take([newest[name_of(photo)] for photo in photos]).combine_chunks()
         with writing(self.folder):
             _write(table, self._merged)
             shutil.rmtree(self._journal)
@@ -167,7 +170,8 @@ class Results:
 
     def table(self) -> pa.Table:
         """What the last merge gave."""
-        return pa.concat_tables([self._schema.empty_table(), _read(self._merged)]).combine_chunks()
+        with _reading(self._merged):
+            return pa.concat_tables([self._schema.empty_table(), _read(self._merged)]).combine_chunks()
 
     def sweep(self, table: pa.Table) -> None:
         """Remove crops that no row speaks of, and what a killed run left behind."""
@@ -217,7 +221,10 @@ class Results:
 def photo_names(folder: Path) -> list[str]:
     """Names of the photos that were merged in a folder, by whatever model; none where nothing was."""
     merged = folder / "photos.parquet"
-    return _read(merged, ["photo"])["photo"].to_pylist() if merged.exists() else []
+    if not merged.exists():
+        return []
+    with _reading(merged):
+        return _read(merged, ["photo"])["photo"].to_pylist()
 
 
 def vectors(photos: pa.Table) -> F32:
@@ -277,7 +284,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 def _write(table: pa.Table, path: Path) -> None:
     with io.atomic_path(path) as temporary:
-        parquet.write_table(table, temporary, compression="zstd")
+        parquet.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def _schema(part: Path) -> pa.Schema:
@@ -286,7 +293,7 @@ def _schema(part: Path) -> pa.Schema:
 
 
 def _read(part: Path, columns: list[str] | None = None) -> pa.Table:
-    with _reading(part), parquet.ParquetFile(part) as file:
+    with _reading(part), parquet.ParquetFile(part, page_checksum_verification=True) as file:
         return file.read(columns=columns)
 
 
@@ -294,7 +301,7 @@ def _read(part: Path, columns: list[str] | None = None) -> pa.Table:
 def _reading(part: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise _damaged(part) from error
 
 
