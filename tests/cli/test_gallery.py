@@ -87,7 +87,7 @@ def test_people_are_enrolled_found_and_removed(run, people, tmp_path):
 def test_one_person_is_named_and_the_place_may_stand_first(run, people, tmp_path):
     assert run("--uri", tmp_path / "a.db", "enroll", people / "Eileen" / "1.png", "--person", "Ann")[0] == 0
     assert not (tmp_path / "faces.db").exists()
-    assert "Ann" in run("people", "--uri", tmp_path / "a.db")[1]
+    assert "    1 face   quality" in run("people", "--uri", tmp_path / "a.db")[1]
 
 
 def test_names_and_labels_are_put_right(run, people):
@@ -194,7 +194,8 @@ def test_a_calibration_needs_people(run, people):
     assert (code, "people" in err) == (2, True)
 
 
-def test_an_interrupted_enrolment_keeps_what_is_done_and_goes_on(people, tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_enrolment_keeps_what_is_done_and_goes_on(people, tmp_path, stop):
     for number in range(600):
         shutil.copy(people / "Eileen" / "1.png", people / "Eileen" / f"copy{number}.png")
     command = [sys.executable, "-m", "magface", "gallery", "enroll", people, "--format", "json"]
@@ -203,11 +204,13 @@ def test_an_interrupted_enrolment_keeps_what_is_done_and_goes_on(people, tmp_pat
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and faces_in(tmp_path / "faces.db") == 0:
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=120)
     kept = faces_in(tmp_path / "faces.db")
     assert kept > 0
-    assert (process.returncode, b"Traceback" in err) in [(130, False), (1, False)]  # it may have been done by then
+    if process.returncode != 1:  # it may have been done by then
+        assert process.returncode == 130
+        assert err == b"magface: stopped; what is enrolled stays: the same command goes on from there.\n"
 
 
 def faces_in(path):

@@ -417,13 +417,13 @@ def test_a_stopped_command_says_so(photos, tmp_path, command):
         "        return [[] for _ in images]\n"
         "detector = Stopper\n"
     )
-    arguments = [*[str(photos / "blur0.png")] * 2, "--detector", str(detector)]
+    arguments = [*[str(photos / "blur0.png")] * 2, "--detector", str(detector), "--format", "json"]
     arguments += ["-o", str(tmp_path / "a.npz")] if command == "embed" else []
     done = subprocess.run(
         [sys.executable, "-m", "magface.cli.main", command, *arguments], capture_output=True, text=True
     )
     assert done.stderr == "magface: stopped; there is no result yet: run the same command again.\n"
-    assert (done.returncode, done.stdout) == (130, "")
+    assert (done.returncode, json.loads(done.stdout)) == (130, {"error": "stopped before it was done."})
     assert [path.name for path in tmp_path.iterdir()] == ["own.py"]
 
 
@@ -443,7 +443,10 @@ def test_stopped_while_a_library_is_imported(photos, tmp_path, library):
     assert done.returncode == 130
 
 
-@pytest.mark.parametrize("arguments", [["quality", ""], ["embed", "", "-o", "a.npz"], ["analyze", ".", "-o", ""]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["quality", ""], ["embed", "", "-o", "a.npz"], ["analyze", ".", "-o", ""], ["embed", ".", "--output="]],
+)
 def test_an_empty_name_is_not_the_current_folder(magface_command, arguments):
     code, out, err = magface_command(*arguments)
     assert (code, out) == (2, "")

@@ -92,6 +92,7 @@ def cluster(
       magface cluster wedding/ -o guests --copy
       magface cluster archive/ -o archive-people --json --format json
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from magface import images
     from magface.report import album
 
@@ -107,7 +108,6 @@ def cluster(
     if everything and not paths:
         raise DataError(f"the photos lie in {output}, which is to be the album's own; choose another folder with -o.")
     recognizer = options.recognizer(model, detector, engine)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with options.progress() as bar:
             task = bar.add_task("Reading photos", total=None, note="")
@@ -156,7 +156,7 @@ def tell(folder: Path, done: tuple[str, State], form: options.Format) -> None:
         typer.echo(json.dumps({"done": message, "page": str(folder / album.PAGE), "people": people}, indent=2))
     else:
         typer.echo(options.printable(message))
-        typer.echo(f"Open {folder / album.PAGE}")
+        typer.echo(options.printable(f"Open {folder / album.PAGE}"))
 
 
 def _threshold(text: str | None) -> float | str | None:
@@ -204,7 +204,7 @@ def _tell(made: Album) -> None:
         typer.echo(
             f"{made.left_alone:,} files in the folders were left alone: they were changed, or their photos are gone."
         )
-    typer.echo(f"Open {made.page}")
+    typer.echo(options.printable(f"Open {made.page}"))
 
 
 def _bracketed(notes: list[str]) -> str:

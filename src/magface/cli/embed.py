@@ -66,6 +66,7 @@ def embed(
       magface embed /photos archive.tar --list more.txt -o embeddings
       magface embed /shared/photos -o /shared/embeddings --ray head:6379
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from magface.data import features
 
     if not photos and not lists:
@@ -119,7 +120,7 @@ def _tell(read: reading.Read, output: Path, form: options.Format) -> None:
         }
         typer.echo(json.dumps(facts, indent=2))
     elif read.names:
-        typer.echo(f"{len(read.names):,} faces of {read.total:,} photos in {output}")
+        typer.echo(options.printable(f"{len(read.names):,} faces of {read.total:,} photos in {output}"))
 
 
 def _fill(
@@ -141,7 +142,6 @@ def _fill(
 
     source = Source(model, detector, engine.value, aligned)
     run = _run(cluster, source, processes)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with options.progress() as bar:
             task = bar.add_task("Embedding", total=None, note="")
@@ -191,7 +191,9 @@ def _tell_folder(summary: Summary, folder: Path, form: options.Format) -> None:
         known = summary.photos - summary.read_now
         again = f" ({known:,} known from before)" if known else ""
         parts = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
-        typer.echo(f"{summary.faces:,} faces of {summary.photos:,} photos{again} in {folder}, {parts}")
+        typer.echo(
+            options.printable(f"{summary.faces:,} faces of {summary.photos:,} photos{again} in {folder}, {parts}")
+        )
     if summary.without_face:
         hint = "" if summary.faces else "; use --aligned if the images are crops"
         options.say(f"no face in {summary.without_face:,} of {summary.photos:,} photos{hint}.")

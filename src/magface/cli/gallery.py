@@ -20,6 +20,7 @@ Examples:
 from __future__ import annotations
 
 import os
+import signal
 
 from magface.cli.gallery_care import audit, calibrate, create, info, policy
 from magface.cli.gallery_enroll import enroll, reembed
@@ -31,6 +32,7 @@ from magface.cli.gallery_uri import ENVIRONMENT, Uri
 
 def common(uri: Uri = None) -> None:
     """What stands before the command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if uri is not None:
         os.environ[ENVIRONMENT] = uri
 

@@ -73,7 +73,11 @@ def enroll(
     else:
         recognizer = options.recognizer(model, detector, engine)
         card = recognizer.card
-    with gallery_uri.opened(uri, card, create=True) as gallery, options.progress() as bar:
+    with (
+        gallery_uri.resumable("enrolled"),
+        gallery_uri.opened(uri, card, create=True) as gallery,
+        options.progress() as bar,
+    ):
         crops = gallery.settings.crops and not no_crops
         task = bar.add_task("Enrolling", total=len(named), note="")
         read = (

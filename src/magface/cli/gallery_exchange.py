@@ -51,7 +51,11 @@ def import_(
     from magface.gallery import exchange
 
     card = exchange.card(source)
-    with gallery_uri.opened(uri, card, create=True) as gallery, options.progress() as bar:
+    with (
+        gallery_uri.resumable("imported"),
+        gallery_uri.opened(uri, card, create=True) as gallery,
+        options.progress() as bar,
+    ):
         task = bar.add_task("Importing", total=None, note="")
         found = exchange.import_(source, gallery.store, progress=lambda done: bar.advance(task, done))
     if form is options.Format.json:

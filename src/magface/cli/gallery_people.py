@@ -66,7 +66,8 @@ def _person(person: Person, quality: float) -> dict[str, Any]:
 
 def _line(person: Person, quality: float) -> str:
     labels = f"  [{', '.join(person.labels)}]" if person.labels else ""
-    return f"{person.faces:5,} faces  quality {quality:3.0f}  {person.name}{labels}"
+    noun = "face " if person.faces == 1 else "faces"
+    return f"{person.faces:5,} {noun}  quality {quality:3.0f}  {person.name}{labels}"
 
 
 def _faces(gallery: Gallery, name: str) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from magface.cli import options
 from magface.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ def opened(
     place = uri or os.environ.get(ENVIRONMENT) or DEFAULT
     with open_gallery(place, card, create=create, settings=settings) as found:
         yield found
+
+
+@contextmanager
+def resumable(what: str) -> Iterator[None]:
+    """Say that a command that was stopped goes on where it was.
+
+    Args:
+        what: becomes durable part by part.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        options.say(f"stopped; what is {what} stays: the same command goes on from there.")
+        raise typer.Exit(options.STOPPED) from None
 
 
 def confirmed(question: str, yes: bool) -> None:

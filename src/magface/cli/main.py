@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from contextlib import suppress
 from itertools import pairwise
@@ -129,7 +130,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     _prepare_streams()
-    if "" in arguments:  # often a variable of the shell that is not set; as a path it would be the current folder
+    # often a variable of the shell that is not set; as a path it would be the current folder
+    if any(not each or re.fullmatch("--[a-z-]+=", each) for each in arguments):
         _fail("an argument is empty; name a file or folder, or . for the current one.", arguments)
     try:
         typer.main.get_command(app)(arguments, prog_name="magface", obj=arguments)
@@ -138,6 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
         wrong = getattr(end.__context__, "format_message", None)  # of click, which has told people
         if wrong is not None:
             _tell_program(wrong(), arguments)
+        if end.code == options.STOPPED:
+            _tell_program("stopped before it was done.", arguments)
         _flush()
         sys.exit(end.code)
     except MagfaceError as error:

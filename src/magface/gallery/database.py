@@ -169,7 +169,7 @@ def _meaning(path: Path, key: str, text: str) -> str:
     if "not a database" in text:
         if key:
             return f"the key does not open {path}, or it is not an encrypted gallery; check both."
-        return f"{path} is no gallery, or an encrypted one, which needs its key."
+        return f"{path} is no gallery, or an encrypted one, which needs its key in MAGFACE_GALLERY_KEY."
     return f"{path} is damaged ({text[:200]}); restore it from a copy."
 
 
