@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
@@ -54,6 +55,14 @@ def test_a_shard_that_was_removed_or_damaged_is_made_again(tmp_path, write_photo
     (tmp_path / "out" / ".part-00002.parquet.x.part.parquet").write_bytes(b"half")
     assert job.embed([photos], tmp_path / "out", CROPS).read_now == 4
     assert contents(tmp_path / "out") == before
+
+
+def test_a_file_is_no_folder(tmp_path, write_photos):
+    (tmp_path / "out").write_text("mine")
+    for place in (tmp_path / "out", os.devnull):
+        with pytest.raises(DataError, match="is no folder"):
+            job.embed([write_photos(tmp_path / "in", [1])], Path(place), CROPS)
+    assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path, write_photos):

@@ -42,7 +42,12 @@ def test_people_are_named_by_number_or_name(text, number):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("Ann", "2 people are called 'Ann'; take a number: 2, 3"), ("Bob", "names are Ann, Ann, 12"), ("", "no person")],
+    [
+        ("Ann", "2 people are called 'Ann'; take a number: 2, 3"),
+        ("Bob", "names are Ann, Ann, 12"),
+        ("", "no person"),
+        ("9" * 5000, "no person"),
+    ],
 )
 def test_nobody_and_several_are_sentences(text, sentence):
     with pytest.raises(DataError, match=sentence):

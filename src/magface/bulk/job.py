@@ -95,6 +95,8 @@ def embed(
         >>> summary.photos, summary.faces, summary.failures
         (1, 1, ())
     """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is no folder; choose another name with -o.")
     settings, size = reader.settings(source)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):

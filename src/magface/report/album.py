@@ -50,6 +50,7 @@ from magface.types import Embeddings
 
 PAGE = "people.html"
 AUTO = "auto"
+_NO_PHOTO = "there is no photo to group; name image files or a folder that holds some."
 _OURS = tuple(f".{name}." for name in (PAGE, PEOPLE, CORRECTIONS, UNDO, album_folders.MANIFEST))
 Labels = NDArray[np.int64]
 
@@ -163,12 +164,14 @@ def make(
             damaged; what was there before stays.
     """
     album_folders.check_place(folder)
+    if not photos and not folder.exists():
+        raise DataError(_NO_PHOTO)
     card, model = recognizer.card, recognizer.embedder.fingerprint
     with Results(folder, model, recognizer.detector.name, card.embedding_size) as results:
         state, corrections, known = load_state(folder), load_corrections(folder), photo_names(folder)
         paths = _all_photos(photos, () if only else known)
         if not paths:
-            raise DataError("there is no photo to group; name image files or a folder that holds some.")
+            raise DataError(_NO_PHOTO)
         missing = results.missing(paths)
         started(len(missing))
         for photo in recognizer.stream(missing):

@@ -26,8 +26,8 @@ from magface.report.album_state import (
 )
 from magface.report.results import name_of
 
-_ID = re.compile(r"(?:person[- ]?)?(\d+)", re.IGNORECASE)
-_NUMBERED = re.compile(r"(.+)#(\d+)", re.DOTALL)
+_ID = re.compile(r"(?:person[- ]?)?(\d{1,18})", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.+)#(\d{1,18})", re.DOTALL)
 _SHOWN = 5
 NOBODY = "unknown"
 """What stands for faces of nobody in particular where a person is asked for."""
