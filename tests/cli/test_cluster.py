@@ -100,11 +100,14 @@ def test_an_album_inside_the_photos_does_not_find_itself(run, few):
 
 
 def test_an_album_is_not_made_among_the_photos(run, few):
-    before = sorted(few.iterdir())
-    code, _, err = run(few, "-o", few)
-    assert code == 2
-    assert "choose another folder with -o" in err
-    assert sorted(few.iterdir()) == before
+    (few / "more").mkdir()
+    shutil.copy(next(few.glob("*.jpg")), few / "more")
+    before = sorted(few.rglob("*"))
+    for place in (few, few / "more"):  # with photos elsewhere too
+        code, _, err = run(few, "-o", place)
+        assert code == 2
+        assert "choose another folder with -o" in err
+    assert sorted(few.rglob("*")) == before
 
 
 def test_corrections_change_the_folder_at_once(run, few, tmp_path):
@@ -155,6 +158,7 @@ def test_mistakes_are_sentences_and_exit_2(run, tmp_path, monkeypatch, arguments
     code, _, err = run(*arguments)
     assert code == 2
     assert sentence in " ".join(err.split())
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_called_like_an_inner_command_is_a_folder(run, few, tmp_path, monkeypatch):

@@ -31,6 +31,10 @@ class Algorithm(StrEnum):
     hdbscan = "hdbscan"
 
 
+PEOPLE = "people.json"
+_PICTURES = ("crops", "people", "unknown")
+"""Folders of an album that hold pictures; a run that was stopped leaves some before there is `PEOPLE`."""
+
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the album, the -o of `magface cluster`.")]
 
 
@@ -102,11 +106,7 @@ def cluster(
         min_score=min_score,
         photos=_placing(folders, table, copy, link),
     )
-    inside = Path(os.path.realpath(output))  # Path.resolve fails on links that go in circles
-    everything = images.find(photos or [])
-    paths = [path for path in everything if inside not in Path(os.path.realpath(path)).parents]
-    if everything and not paths:
-        raise DataError(f"the photos lie in {output}, which is to be the album's own; choose another folder with -o.")
+    paths = _outside(images.find(photos or []), output)
     recognizer = options.recognizer(model, detector, engine)
     try:
         with options.progress() as bar:
@@ -137,6 +137,23 @@ def cluster(
     else:
         _tell(made)
     reading.fail(made.failures, made.photos)
+
+
+def _outside(photos: list[Path], album: Path) -> list[Path]:
+    """Photos without what is in the folder of the album, which may lie among them.
+
+    Raises:
+        DataError: it is a folder of photos, and no album yet.
+    """
+    inside = Path(os.path.realpath(album))  # Path.resolve fails on links that go in circles
+    found = []
+    for path in photos:
+        place = Path(os.path.realpath(path))
+        if inside not in place.parents:
+            found.append(path)
+        elif not (inside / PEOPLE).exists() and place.relative_to(inside).parts[0] not in _PICTURES:
+            raise DataError(f"{path} lies in {album}, which is to be the album's own; choose another folder with -o.")
+    return found
 
 
 def correct(folder: Path, correction: Correction, form: options.Format) -> None:
