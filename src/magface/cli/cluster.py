@@ -31,9 +31,8 @@ class Algorithm(StrEnum):
     hdbscan = "hdbscan"
 
 
-PEOPLE = "people.json"
 _PICTURES = ("crops", "people", "unknown")
-"""Folders of an album that hold pictures; a run that was stopped leaves some before there is `PEOPLE`."""
+"""Folders of an album that hold pictures; a run that was stopped leaves some before there is an album."""
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the album, the -o of `magface cluster`.")]
 
@@ -145,6 +144,8 @@ def _outside(photos: list[Path], album: Path) -> list[Path]:
     Raises:
         DataError: it is a folder of photos, and no album yet.
     """
+    from magface.report.album_state import PEOPLE
+
     inside = Path(os.path.realpath(album))  # Path.resolve fails on links that go in circles
     found = []
     for path in photos:
