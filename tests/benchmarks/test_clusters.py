@@ -87,6 +87,48 @@ def test_a_difference_is_that_of_its_two_ways(made):
     assert found["40 people: agglomerative, poor faces last: BCubed F minus unit"] == pytest.approx(last - unit)
 
 
+def test_people_who_share_a_group_vary_together():
+    """Written out: how far F moves with the weight of each person, times that of everybody they share a group with."""
+    number = np.array([0, 0, 1, 1, 2, 2, 3])
+    labels = np.array([[0, 0, 0, 1, 2, 2, -1], [0, 0, 5, 1, 2, 2, -1]])
+    sides = bcubed_faces(number, labels[0])
+    found = clusters._Set(Embeddings(np.eye(7, dtype=np.float32)), number, 0)._bcubed(*sides, labels)
+
+    def f(weight):
+        p, r = (np.average(side, weights=weight[number]) for side in sides)
+        return 2 * p * r / (p + r)
+
+    step = 1e-6 * np.eye(4)
+    pull = np.array([f(1 + each) - f(1 - each) for each in step]) / 2e-6
+    np.testing.assert_allclose(found.pull, pull, atol=1e-8)
+    variance = (pull**2).sum() + 2 * pull[0] * pull[1]
+    measure = found.measure("F", "")
+    assert measure.value == pytest.approx(f(np.ones(4)))
+    assert measure.interval == pytest.approx((measure.value - 1.96 * variance**0.5, 1.0))
+    assert found.beside(found, "nothing").interval == (0, 0)
+
+
+def test_ways_that_are_equally_good_are_rarely_told_apart():
+    rng = np.random.default_rng(0)
+    number = np.repeat(np.arange(50), 4)
+    added, wrong, width = [], 0, 0.0
+    for _ in range(150):
+        centres, noise = rng.normal(size=(50, 24)), rng.uniform(0.5, 1.3, 50)[number, None]
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+        rated = []
+        for _way in range(2):
+            faces = Embeddings((centres[number] + noise * rng.normal(size=(200, 24)) / 24**0.5).astype(np.float32))
+            labels = average_linkage(faces, 0.42)
+            rated.append(clusters._Set(faces, number, 0)._bcubed(*bcubed_faces(number, labels), labels[None]))
+        measure = rated[1].beside(rated[0], "added")
+        low, high = measure.interval
+        added.append(measure.value)
+        wrong += not low <= 0 <= high
+        width += (high - low) / 150
+    assert wrong <= 15
+    assert width / (2 * 1.96 * np.std(added)) == pytest.approx(1, abs=0.12)
+
+
 def test_thresholds_without_names_are_those_of_the_card_and_the_estimate(made):
     vectors, labels = people(noise=2)
     found = made(vectors, labels, algorithms=[])
