@@ -1,6 +1,7 @@
 """A cluster of two processes on this machine; in a process of its own, for Ray leaves threads and warnings behind."""
 
 import json
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -49,12 +50,17 @@ def test_actors_and_processes_that_are_killed_lose_nothing(tmp_path, write_photo
     assert all(line.startswith("magface: ") for line in done.stderr.splitlines()), done.stderr
 
 
-def test_no_cluster_is_a_sentence(tmp_path, write_photos):
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:{}", "ray://127.0.0.1:{}", "nowhere"])
+def test_no_cluster_is_a_sentence(tmp_path, write_photos, address):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = address.format(free.getsockname()[1])
     photos = write_photos(tmp_path / "in", [1])
-    command = ["embed", photos, "--aligned", "-o", tmp_path / "out", "--ray", "auto"]
-    done = subprocess.run([sys.executable, "-m", "magface", *map(str, command)], capture_output=True, text=True)
+    command = ["embed", photos, "--aligned", "-o", tmp_path / "out", "--ray", address]
+    command = [sys.executable, "-m", "magface", *map(str, command)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.startswith("magface: there is no Ray cluster at auto (")
+    assert done.stderr.startswith(f"magface: there is no Ray cluster at {address} (")
     assert done.stderr.count("\n") == 1
 
 

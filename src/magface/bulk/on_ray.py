@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -22,6 +23,7 @@ from magface.bulk.plan import PLAN, Plan
 from magface.bulk.reader import Source
 from magface.errors import DataError, MagfaceError
 
+_SECONDS = 10.0
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
@@ -126,11 +128,23 @@ def _connect(address: str) -> None:
 
     more = {"include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)
         with _hushed():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **more)
-    except (ConnectionError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0].rstrip(".")
         raise DataError(f"there is no Ray cluster at {address} ({reason}); start one, or give --ray local.") from error
+
+
+def _knock(address: str) -> None:
+    """See whether anybody listens: Ray itself would try for many minutes, in silence.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal() and int(port) < 1 << 16:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS).close()
 
 
 @contextmanager
