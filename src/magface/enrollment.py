@@ -78,7 +78,10 @@ def people(folder: Path) -> list[Named]:
     for path in found:
         parts = path.relative_to(folder).parts
         if len(parts) < 2:
-            raise DataError(f"{path} lies in no person's folder; move it into one, or name the person with --person.")
+            raise DataError(
+                f"{path} lies in no person's folder: is {folder} a person? Give the folder above, in which each person "
+                "has one, or say who it is with --person."
+            )
         named.append((parts[0], path))
     for person in dict.fromkeys(person for person, _ in named):
         check_name(person, "a person")

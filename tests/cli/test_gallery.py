@@ -1,5 +1,6 @@
 """`magface gallery`: photos in, people found, what is wrong said, and what is removed gone."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from magface import Recognizer
 from magface.cli.main import main
 from magface.gallery import open_gallery
 
@@ -70,8 +72,9 @@ def test_people_are_enrolled_found_and_removed(run, people, tmp_path):
     assert (code, found["identified"], found["matches"][0]["labels"]) == (0, "Eileen", ["staff"])
     assert found["decision"]["people"] == 1
     assert found["decision"]["threshold"] <= found["matches"][0]["cosine"]
-    code, out, _ = run("search", people / "Eileen" / "2.png", "--label", "visitors")
+    code, out, err = run("search", people / "Eileen" / "2.png", "--label", "visitors")
     assert "nobody" in out
+    assert err == "magface: nobody in the gallery has the label visitors.\n"
 
     assert run("verify", "Eileen", people / "Eileen" / "1.png")[0] == 0
     code, out, _ = run("people", "Eileen", "--format", "json")
@@ -118,6 +121,21 @@ def test_the_policy_decides_who_is_enrolled(run, people):
     assert (code, "refused below" in err) == (2, True)
 
 
+def test_a_search_that_cannot_be_is_refused_before_photos_are_read(run, people, tmp_path, monkeypatch):
+    run("enroll", people / "Eileen" / "1.png", "--person", "Ann")
+    with open_gallery("faces.db") as gallery, gallery.store.writing() as transaction:
+        other = dataclasses.replace(gallery.card, sha256="0" * 64)
+        transaction.set_card(other)
+    monkeypatch.setattr("magface.cli.reading.read", lambda *_: pytest.fail("read in vain"))
+    code, _, err = run("search", people)
+    assert (code, "use that model" in err) == (2, True)
+    with open_gallery("faces.db") as gallery, gallery.store.writing() as transaction:
+        transaction.set_card(dataclasses.replace(other, sha256=Recognizer().embedder.fingerprint))
+    for fpir in ("0", "1", "nan"):
+        code, _, err = run("search", people, "--fpir", fpir)
+        assert (code, "between 0 and 1" in err) == (2, True)
+
+
 def test_settings_are_chosen_once(run):
     assert run("create", "--precision", "f16", "--no-crops", "--uri", "b.db")[0] == 0
     facts = told(run("info", "--uri", "b.db", "--format", "json")[1])
@@ -155,6 +173,7 @@ def test_a_key_in_the_environment_encrypts(run, people, monkeypatch, tmp_path):
         (["search", "people/Eileen/1.png"], "no gallery"),
         (["info", "--uri", "people"], "people"),
         (["enroll", "people/Eileen/1.png"], "--person"),
+        (["enroll", "people/Eileen", "people/Nobody"], "Give the folder above"),
         (["enroll", "people/Eileen/1.png", "--person", " "], "characters"),
         (["enroll", "gone"], "gone"),
         (["remove"], "name people"),

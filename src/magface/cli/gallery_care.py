@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,12 +58,9 @@ def create(
       magface gallery create --uri city.db --index approximate --precision f16
     """
     from magface.gallery.records import Settings
-    from magface.models import card as cards
-    from magface.models import default
 
     settings = Settings(index.value, precision.value, recall, not no_crops)
-    card, _ = cards.read(Path(model) if model else default.path())
-    with gallery_uri.opened(uri, card, create=True, settings=settings) as gallery:
+    with gallery_uri.opened(uri, gallery_uri.model_card(model), create=True, settings=settings) as gallery:
         if gallery.settings != settings or gallery.info().counts.faces:
             raise DataError("there is a gallery already; choose another place, or delete it.")
         _tell_info(gallery.info(), form)

@@ -180,7 +180,8 @@ class _Outcome:
         """Most of it, for people."""
         known = f", {self._known:,} were there already" if self._known else ""
         marked = f", {self._marked:,} of them marked as doubtful" if self._marked else ""
-        typer.echo(f"{self.added:,} faces enrolled{marked}{known}, {len(self._refused):,} refused.")
+        faces = f"{self.added:,} {'face' if self.added == 1 else 'faces'}"
+        typer.echo(f"{faces} enrolled{marked}{known}, {len(self._refused):,} refused.")
         for note in self._notes[:_SHOWN]:
             if note["nearer_to"]:
                 typer.echo(

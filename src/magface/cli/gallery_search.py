@@ -51,9 +51,11 @@ def search(
       magface gallery search party/ -k 1 --label staff --format json
     """
     paths = reading.find(photos)
-    with gallery_uri.opened(uri) as gallery:
+    with gallery_uri.opened(uri, gallery_uri.model_card(model)) as gallery:
+        gallery.threshold(fpir, by=by.value)  # refuses what cannot be searched before photos are read
+        if label is not None and label not in gallery.store.labels():
+            options.say(f"nobody in the gallery has the label {label}.")
         read = reading.read(paths, aligned, model, detector, engine)
-        gallery.check_model(read.embeddings.model)
         found = gallery.search(read.embeddings, top, by=by.value, fpir=fpir, label=label) if read.names else []
     if form is options.Format.json:
         rows = [_facts(name, each) for name, each in zip(read.names, found, strict=True)]

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +52,14 @@ def resumable(what: str) -> Iterator[None]:
     except KeyboardInterrupt:
         options.say(f"stopped; what is {what} stays: the same command goes on from there.")
         raise typer.Exit(options.STOPPED) from None
+
+
+def model_card(model: Path | None) -> Card:
+    """Card of a command's model."""
+    from magface.models import card as cards
+    from magface.models import default
+
+    return cards.read(model or default.path())[0]
 
 
 def confirmed(question: str, yes: bool) -> None:

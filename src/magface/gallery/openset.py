@@ -114,7 +114,8 @@ class OpenSet:
             extrapolated.'
         """
         people = f"{self.people:,} {'person' if self.people == 1 else 'people'}"
-        far = f", {self.extrapolated:,.0f} times below what was measured: extrapolated" if self.beyond else ""
+        times = f"{self.extrapolated:,.0f}" if self.extrapolated < 1e9 else f"{self.extrapolated:.0e}"
+        far = f", {times} times below what was measured: extrapolated" if self.beyond else ""
         own = f"; moved by {self.shift.searches:,} searches of the gallery itself" if self.shift.searches else ""
         return f"FPIR {self.fpir:g} of {people} takes a false match rate of {self.fmr:.2g}{far}{own}."
 
