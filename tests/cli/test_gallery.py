@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from magface import Recognizer
+from magface.cli.gallery import gallery as commands
 from magface.cli.main import main
 from magface.gallery import open_gallery
 
@@ -167,6 +168,13 @@ def test_a_key_in_the_environment_encrypts(run, people, monkeypatch, tmp_path):
         assert "sesame" not in err
 
 
+@pytest.mark.parametrize("command", [each.__name__.rstrip("_") for each in commands])
+def test_help_of_each_command_has_an_example(run, command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"  magface gallery {command}" in out.partition("Example")[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -177,6 +185,7 @@ def test_a_key_in_the_environment_encrypts(run, people, monkeypatch, tmp_path):
         (["enroll", "people/Eileen/1.png", "--person", " "], "characters"),
         (["enroll", "gone"], "gone"),
         (["remove"], "name people"),
+        (["people", "Ann", "--label", "staff"], "or a label"),
         (["verify", "Ann", "people/Eileen/1.png"], "no gallery"),
         (["export", "x.parquet"], "no gallery"),
         (["import", "people/Eileen/1.png"], "1.png"),

@@ -4,11 +4,11 @@ A gallery is a file, faces.db if nothing else is said, or a Milvus server. Every
 
 \b
   FILE             a gallery of its own in one file; needs nothing else
-  milvus:FILE      a file of Milvus Lite
+  milvus:FOLDER    a folder of Milvus Lite
   http://HOST:PORT a Milvus server
 
 It may stand before the command, or in MAGFACE_GALLERY. Where MAGFACE_GALLERY_KEY holds a key, a new file is encrypted,
-and an old one is opened with it.
+and an old one is opened with it; for a server it is the token.
 
 \b
 Examples:

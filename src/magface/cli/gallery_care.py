@@ -67,7 +67,12 @@ def create(
 
 
 def info(uri: gallery_uri.Uri = None, form: options.Output = options.Format.text) -> None:
-    """Say how many people and faces there are, of which model, and how the gallery decides."""
+    r"""Say how many people and faces there are, of which model, and how the gallery decides.
+
+    \b
+    Example:
+      magface gallery info --uri door.db
+    """
     with gallery_uri.opened(uri) as gallery:
         _tell_info(gallery.info(), form)
 
@@ -150,6 +155,10 @@ def audit(uri: gallery_uri.Uri = None, form: options.Output = options.Format.tex
     r"""Look for what is wrong: copies, faces under the wrong name, one person under two names, people of poor pictures.
 
     Nothing is changed; `magface gallery move`, `merge` and `remove` put right what you agree with.
+
+    \b
+    Example:
+      magface gallery audit
     """
     with gallery_uri.opened(uri) as gallery, options.progress() as bar:
         counts = gallery.info().counts

@@ -36,6 +36,8 @@ def people(
       magface gallery people --label staff
       magface gallery people Ann
     """
+    if name is not None and with_label is not None:
+        raise DataError("name a person, or a label with --label.")
     with gallery_uri.opened(uri) as gallery:
         rows = _faces(gallery, name) if name is not None else _people(gallery, with_label)
         if form is options.Format.json:
@@ -119,7 +121,12 @@ def rename(
     uri: gallery_uri.Uri = None,
     form: options.Output = options.Format.text,
 ) -> None:
-    """Give a person another name."""
+    r"""Give a person another name.
+
+    \b
+    Example:
+      magface gallery rename "person 12" Ann
+    """
     with gallery_uri.opened(uri) as gallery:
         gone = gallery.rename(old, new)
     _done(form, f"{old} is {new} now", gone)
@@ -131,7 +138,12 @@ def merge(
     uri: gallery_uri.Uri = None,
     form: options.Output = options.Format.text,
 ) -> None:
-    """Make one person of two who are one."""
+    r"""Make one person of two who are one.
+
+    \b
+    Example:
+      magface gallery merge Ann "Ann Miller"
+    """
     with gallery_uri.opened(uri) as gallery:
         person = gallery.merge(into, other)
     _done(form, f"{into} has the faces of {other}, {person.faces} in all", None)
@@ -143,7 +155,12 @@ def move(
     uri: gallery_uri.Uri = None,
     form: options.Output = options.Format.text,
 ) -> None:
-    """Give a face to the person whose it is."""
+    r"""Give a face to the person whose it is.
+
+    \b
+    Example:
+      magface gallery move 17 Ann
+    """
     with gallery_uri.opened(uri) as gallery:
         gallery.move(face, person)
     _done(form, f"the face is {person}'s now", None)
@@ -156,7 +173,12 @@ def label(
     uri: gallery_uri.Uri = None,
     form: options.Output = options.Format.text,
 ) -> None:
-    """Change the labels of a person, which searches can be restricted to."""
+    r"""Show or change the labels of a person, which searches can be restricted to.
+
+    \b
+    Example:
+      magface gallery label Ann --add staff --drop visitors
+    """
     with gallery_uri.opened(uri) as gallery:
         labels = gallery.relabel(name, add or (), drop or ()).labels
     _done(form, f"{name}: {', '.join(labels) or 'no label'}", None)

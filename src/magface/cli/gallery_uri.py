@@ -24,7 +24,7 @@ DEFAULT = "faces.db"
 
 Uri = Annotated[
     str | None,
-    typer.Option(help=f"Gallery: a file, milvus:FILE or http://HOST:PORT. [default: ${ENVIRONMENT}, or {DEFAULT}]"),
+    typer.Option(help=f"Gallery: a file, milvus:FOLDER or http://HOST:PORT. [default: ${ENVIRONMENT}, or {DEFAULT}]"),
 ]
 
 

@@ -32,7 +32,7 @@ KEY = "MAGFACE_GALLERY_KEY"
 """Variable of the environment that holds the key of an encrypted gallery."""
 
 MILVUS = "milvus:"
-"""How the address of a file of Milvus Lite begins."""
+"""How the address of a folder of Milvus Lite begins."""
 
 _POLICY, _SHIFT = "policy", "shift"
 
@@ -72,7 +72,7 @@ def open_gallery(
 
     Args:
         uri: a file, for a gallery in SQLite; `http://...` or `https://...` for one in a Milvus server, and
-            `milvus:FILE` for one in a file of Milvus Lite.
+            `milvus:FOLDER` for one in a folder of Milvus Lite.
         card: of the model whose embeddings are to be searched and enrolled; needed to make a gallery, and otherwise
             only compared.
         create: make the gallery where there is none.
@@ -110,7 +110,7 @@ def _store(uri: str) -> tuple[str, type[SqliteStore] | type[MilvusStore]]:
 
         return uri.removeprefix(MILVUS), MilvusStore
     if "://" in uri:
-        raise DataError(f"there is no gallery of the kind {uri}; name a file, {MILVUS}FILE or http://HOST:PORT.")
+        raise DataError(f"there is no gallery of the kind {uri}; name a file, {MILVUS}FOLDER or http://HOST:PORT.")
     from magface.gallery.sqlite import SqliteStore
 
     return uri, SqliteStore
