@@ -201,13 +201,8 @@ def ratio(ours: Callable[[], object], other: Callable[[], object], rounds: int) 
 def floor(rows: Any) -> Callable[[], object]:
     """Read all bytes with all cores: the greatest of them as integers, which costs nothing beside the reading."""
     flat = rows.reshape(-1).view(np.int32)
-    parts = np.array_split(flat, 4 * threads())
-
-    def read() -> None:
-        with ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(np.max, parts))
-
-    return read
+    parts, pool = np.array_split(flat, threads()), ThreadPoolExecutor(threads())
+    return lambda: list(pool.map(np.max, parts))
 
 
 def single(search: Callable[[Any], object], probes: Any, rounds: int) -> float:
@@ -365,6 +360,7 @@ def lance(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
     """LanceDB, without an index and with IVF-PQ."""
     import lancedb
     import pyarrow as pa
+    from lancedb.index import IvfPq
 
     people, probes = loaded(folder)
     probes = probes[:SEARCHED]
@@ -390,7 +386,8 @@ def lance(folder: Path, options: argparse.Namespace) -> Iterator[Line]:
         few = probes[:20]
         took = 1000 * statistics.median(seconds(lambda q=q: search(few[q : q + 1])) for q in range(len(few)))
         yield Line("LanceDB without an index, one probe", took, "ms")
-        took = seconds(lambda: table.create_index(metric="dot", num_sub_vectors=64, num_partitions=256))
+        config = IvfPq(distance_type="dot", num_sub_vectors=64, num_partitions=256)
+        took = seconds(lambda: table.create_index("vector", config=config))
         yield Line("LanceDB IVF-PQ, built", took, "s")
         efforts: list[int] = [0]
 
