@@ -112,12 +112,17 @@ def leiden(
 def _linked(neighbours: Neighbours, threshold: float, weight: F64) -> _Graph:
     """Every face for itself, linked with its neighbours from the threshold on."""
     count, k = neighbours.index.shape
-    near = ((neighbours.cosine >= threshold) & (neighbours.cosine > 0) & (neighbours.index >= 0)).ravel()
+    near = _near(neighbours, threshold).ravel()
     one, other = np.repeat(np.arange(count), k)[near], neighbours.index.ravel()[near]
     _, kept = np.unique(np.minimum(one, other) * count + np.maximum(one, other), return_index=True)
     one, other = one[kept], other[kept]
     cosine = neighbours.cosine.ravel()[near][kept]
     return _Graph(one, other, cosine * weight[one] * weight[other], weight)
+
+
+def _near(neighbours: Neighbours, threshold: float) -> NDArray[np.bool_]:
+    """`(N, k)`, which neighbours may be of one group: at a threshold of 0, too, those without direction are not."""
+    return (neighbours.cosine >= threshold) & (neighbours.cosine > 0) & (neighbours.index >= 0)
 
 
 def _contracted(graph: _Graph, group: Index, sums: F32) -> _Graph:
@@ -160,8 +165,7 @@ def _settled(
         others = np.einsum("nd,nd->n", unit, sums[own]) - counted * np.any(unit, axis=1)
         loose = np.flatnonzero(others < _HOLD * threshold * (size[own] - counted))
         group = labels[neighbours.index[start + loose]]
-        near = (neighbours.cosine[start + loose] >= threshold) & (neighbours.index[start + loose] >= 0)
-        near &= group != own[loose, None]
+        near = _near(neighbours, threshold)[start + loose] & (group != own[loose, None])
         line, column = np.nonzero(near)
         group = group[line, column]
         gain = np.einsum("nd,nd->n", unit[loose[line]], sums[group]) - threshold * size[group]
