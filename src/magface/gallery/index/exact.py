@@ -23,12 +23,10 @@ PROBES = 256
 """Probes that are compared at a time."""
 CELLS = 1 << 20
 """Cosines that are held at a time: they stay near the processor."""
-NUMBERS = 1 << 22
-"""Numbers of rows in float16 that are turned into float32 at a time."""
+NUMBERS = 1 << 23
+"""Numbers of rows in float16 that are read at a time."""
 LONGEST = 1 << 18
 """Rows of a block, at most."""
-ALONE = 4096
-"""Rows that are not worth a second thread."""
 FEW = 4
 """Probes up to which it is faster to read float16 than to turn it into float32."""
 
@@ -80,8 +78,11 @@ class Exact:
     def _search(self, probes: F32, k: int, among: Ids | None) -> Hits:
         nearest = Nearest(probes, k, slack(self.rows))
         if len(probes):
-            blocks = self.rows.blocks(min(LONGEST, CELLS // len(probes)), among)
-            for block, found in _compared(probes, blocks):
+            size, workers = min(LONGEST, CELLS // len(probes)), 1
+            if self.rows.dtype == np.float16:
+                size = min(size, max(1, NUMBERS // self.rows.dimension))
+                workers = threads() if len(probes) <= FEW else 1
+            for block, found in _compared(probes, self.rows.blocks(size, among), workers):
                 nearest.show(block, found)
         return nearest.hits()
 
@@ -92,19 +93,24 @@ def slack(rows: Rows) -> float:
     return rows.dimension * 2.0**-23 + rounding
 
 
-def _compared(probes: F32, blocks: Iterator[Block]) -> Iterator[tuple[Block, F32]]:
-    """Blocks with their quick cosines; of many probes the next ones while the caller looks at these."""
+def _compared(probes: F32, blocks: Iterator[Block], workers: int) -> Iterator[tuple[Block, F32]]:
+    """Blocks with their quick cosines, the next ones made while the caller looks at these."""
 
     def compare(block: Block) -> tuple[Block, F32]:
         return block, quick(probes, block.rows)
 
-    return map(compare, blocks) if len(probes) <= FEW else prefetch(compare, blocks, workers=1, limit=2)
+    # a matrix product has its own threads, and one probe leaves the caller nothing to do meanwhile
+    alone = workers == 1 and len(probes) <= FEW
+    return map(compare, blocks) if alone else prefetch(compare, blocks, workers=workers, limit=workers + 1)
 
 
 def quick(probes: F32, rows: Vectors) -> F32:
     """Cosines `(Q, B)` float32 of directions `(Q, D)` float32 and rows `(B, D)`, off by at most `slack`."""
     if rows.dtype == np.float16:
-        return _halves(probes, rows)
+        library = _numkong() if len(probes) <= FEW else None
+        if library is not None:
+            return np.asarray(library.cdist(probes.astype(np.float16), rows, "dot"), np.float32)
+        rows = _widened(rows)
     return (rows @ probes[0])[None] if len(probes) == 1 else probes @ rows.T
 
 
@@ -112,31 +118,6 @@ def threads() -> int:
     """How many threads read rows: as many as those of matrix products."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     return int(said) if said.isdecimal() and int(said) else min(os.cpu_count() or 1, 8)
-
-
-def _halves(probes: F32, rows: Vectors) -> F32:
-    """Of rows in float16: few probes with the processor's own float16, many in float32."""
-    few, count = len(probes) <= FEW, threads()
-    direct = _numkong() if few else None
-    halves = probes.astype(np.float16)
-
-    def compare(part: slice) -> F32:
-        if direct is None:
-            return quick(probes, _widened(rows[part]))
-        return np.asarray(direct.cdist(halves, rows[part], "dot"))
-
-    parts = _parts(len(rows), max(ALONE, -(-len(rows) // count)) if direct else max(1, NUMBERS // rows.shape[1]))
-    if len(parts) == 1:
-        return np.asarray(compare(parts[0]), np.float32)
-    found = np.empty((len(probes), len(rows)), np.float32)
-    cosines = prefetch(compare, parts, workers=count, limit=count) if few else map(compare, parts)
-    for part, cosine in zip(parts, cosines, strict=True):
-        found[:, part] = cosine
-    return found
-
-
-def _parts(length: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def _widened(rows: Vectors) -> F32:
