@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +140,10 @@ def test_a_device_or_pipe_is_never_replaced(tmp_path):
         io.check_place(path)
     assert path.is_fifo()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_no_lock(tmp_path):
+    os.mkfifo(tmp_path / "lock")
+    for path in (tmp_path / "lock", Path(os.devnull)):
+        with pytest.raises(FileExistsError), io.locked(path):
+            pass

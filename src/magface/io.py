@@ -86,7 +86,9 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process holds it.
+        OSError: it cannot be made, or is a device or pipe.
     """
+    _refuse_special(Path(path))
     with Path(path).open("ab") as file:
         try:
             _lock(file.fileno())

@@ -65,6 +65,25 @@ def test_a_file_is_no_folder(tmp_path, write_photos):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(tmp_path, write_photos):
+    photos = write_photos(tmp_path / "in", range(2))
+    out = tmp_path / "out"
+    job.embed([photos], out, CROPS)
+    before = contents(out)
+    for part in (out / "part-00000.parquet", out / "_photos" / "part-00000.parquet"):
+        part.unlink()
+        os.mkfifo(part)
+        with pytest.raises(OSError, match="device or pipe"):
+            job.embed([photos], out, CROPS)
+        part.unlink()
+    job.embed([photos], out, CROPS)
+    assert contents(out) == before
+    (out / "_plan.parquet").unlink()
+    os.mkfifo(out / "_plan.parquet")
+    with pytest.raises(DataError, match=r"_plan\.parquet is damaged"):
+        job.embed([photos], out, CROPS)
+
+
 def test_another_run_in_the_folder_is_refused(tmp_path, write_photos):
     photos = write_photos(tmp_path / "in", [1])
     (tmp_path / "out").mkdir()

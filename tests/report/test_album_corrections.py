@@ -79,6 +79,11 @@ def test_faces_that_are_not_clear_are_sentences(text, sentence):
         say.face_of([A1, A2, A3, B1], text, "the album")
 
 
+def test_faces_to_choose_from_are_told_from_left_to_right():
+    with pytest.raises(DataError, match=r"left to right: /p/a.jpg#1, /p/a.jpg#2; say which"):
+        say.face_of([A2, A1], "/p/a.jpg", "the album")
+
+
 def test_a_link_to_the_photo_names_it(tmp_path):
     photo = tmp_path / "photo.jpg"
     photo.touch()

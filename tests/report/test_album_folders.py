@@ -154,6 +154,16 @@ def test_a_folder_that_is_a_link_to_elsewhere_is_not_written_to(out, photos, tmp
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_list_that_is_a_pipe_or_never_ends_is_refused(out, photos):
+    out.mkdir(exist_ok=True)
+    manifest = out / album_folders.MANIFEST
+    for make in (lambda: os.mkfifo(manifest), lambda: manifest.symlink_to("/dev/zero")):
+        make()
+        with pytest.raises(DataError, match="is damaged"):
+            album_folders.arrange(out, [], [], "link")
+        manifest.unlink()
+
+
 @pytest.mark.parametrize(
     "content",
     [

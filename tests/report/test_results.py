@@ -1,5 +1,6 @@
 """The folder survives anything: rows are kept at once, and a part is whole or not there."""
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -155,6 +156,14 @@ def test_another_table_is_no_table_of_photos(folder, paths):
         photo_names(folder)
     with pytest.raises(DataError, match="is damaged"):
         Results.of(folder)
+
+
+def test_a_pipe_is_no_table_and_nobody_waits_for_it(folder, paths):
+    opened(folder)
+    os.mkfifo(folder / "photos.parquet")
+    for way in (photo_names, lambda folder: opened(folder).missing(paths)):
+        with pytest.raises(DataError, match=r"photos\.parquet is damaged"):
+            way(folder)
 
 
 def test_folder_that_cannot_be_made_is_said(tmp_path):

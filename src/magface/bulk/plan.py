@@ -85,6 +85,9 @@ class Plan:
 
         self.folder = folder
         self._path = folder / PLAN
+        with _reading(self._path):
+            if not self._path.is_file():  # a pipe would wait for ever
+                raise ValueError
         with _reading(self._path), parquet.ParquetFile(self._path) as file:
             facts = json.loads((file.schema_arrow.metadata or {})[_SETTINGS])
             self.settings = Settings(**{field.name: str(facts[field.name]) for field in fields(Settings)})

@@ -146,7 +146,10 @@ def _opened(plan: Plan, shard: int) -> Iterator[tuple[Any, Any]]:
     from pyarrow import parquet
 
     target = part(plan.folder, shard)
-    with parquet.ParquetFile(target) as faces, parquet.ParquetFile(plan.folder / PHOTOS / target.name) as photos:
+    others = plan.folder / PHOTOS / target.name
+    if not (target.is_file() and others.is_file()):  # a pipe would wait for ever
+        raise FileNotFoundError(target)
+    with parquet.ParquetFile(target) as faces, parquet.ParquetFile(others) as photos:
         yield faces, photos
 
 

@@ -212,10 +212,10 @@ def _tell(made: Album) -> None:
         typer.echo(remark)
     known = made.photos - made.read_now
     notes = [f"{known:,} known from before"] * bool(known) + [f"{made.gone:,} are gone"] * bool(made.gone)
-    typer.echo(f"{made.photos:,} photos{_bracketed(notes)}, {made.faces:,} faces")
+    typer.echo(f"{_counted(made.photos, 'photo')}{_bracketed(notes)}, {_counted(made.faces, 'face')}")
     news = [f"{made.new_people:,} of them new"] * (0 < made.new_people < made.people)
     news += [f"{made.joined:,} faces joined people known before"] * bool(made.joined)
-    people = f"{made.people:,} {'person' if made.people == 1 else 'people'} with {made.of_people:,} faces"
+    people = f"{made.people:,} {'person' if made.people == 1 else 'people'} with {_counted(made.of_people, 'face')}"
     typer.echo(f"{people}{_bracketed(news)}")
     typer.echo(f"{made.seen_once:,} seen once, {made.poor:,} too poor to tell")
     if made.left_alone:
@@ -223,6 +223,10 @@ def _tell(made: Album) -> None:
             f"{made.left_alone:,} files in the folders were left alone: they were changed, or their photos are gone."
         )
     typer.echo(options.printable(f"Open {made.page}"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _bracketed(notes: list[str]) -> str:

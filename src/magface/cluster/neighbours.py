@@ -92,8 +92,8 @@ def approximate(
         embeddings: N faces of one model, raw.
         k: neighbours of a face, at least 1.
         recall: share of the true neighbours to find, measured on a sample of the faces; above 0, up to 1.
-        floor: cosine from which a neighbour counts for `recall`; those of a face that resembles nobody are hard to find
-            and tell nothing.
+        floor: a neighbour counts for `recall` by how far its cosine is above this one. Among many faces each has
+            neighbours that hardly resemble it, which are hard to find and tell nothing.
         seed: of the sample and of the cells.
 
     Returns:
@@ -219,13 +219,13 @@ def _widen(cells: Any, embeddings: Embeddings, k: int, recall: float, floor: flo
     sample = np.sort(rng.choice(len(embeddings), _SAMPLE, replace=False))
     truth = _exact(embeddings, sample, k)
     graph: Any = faiss.downcast_index(cells.quantizer)
-    counts = truth.cosine >= floor
+    counts = np.maximum(truth.cosine - floor, 0)
     for probes in _PROBES:
         cells.nprobe = probes
         graph.hnsw.efSearch = max(32, 2 * probes)
         index, _ = _search(cells, embeddings, sample, k)
         hit = (truth.index[:, :, None] == index[:, None, :]).any(axis=2)
-        if hit[counts].sum() >= recall * counts.sum():
+        if counts[hit].sum() >= recall * counts.sum():
             return
 
 

@@ -162,7 +162,7 @@ def person_of(state: State, text: str) -> Person:
     if not found:
         named = [each.name for each in state.people if each.name]
         known = f"names are {_list(named)}; " if named else ""
-        raise DataError(f"there is no person {text!r} in the album; {known}numbers are on the page people.html.")
+        raise DataError(f"there is no person {text[:40]!r} in the album; {known}numbers are on the page people.html.")
     if len(found) > 1:
         numbers = _list(str(each.id) for each in found)
         raise DataError(f"{len(found)} people are called {text!r}; take a number: {numbers}.")
@@ -191,7 +191,7 @@ def face_of(scope: Sequence[AlbumFace], text: str, title: str) -> AlbumFace:
     if len(photos) > 1:
         raise DataError(f"{text} may be {_list(photos)}; say which.")
     if len(found) > 1:
-        numbers = _list(f"{text}#{face.face}" for face in found)
+        numbers = _list(f"{text}#{face.face}" for face in sorted(found, key=lambda face: face.face))
         raise DataError(f"{text} has {len(found)} faces of {title}, from left to right: {numbers}; say which.")
     return found[0]
 

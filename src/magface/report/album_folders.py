@@ -27,6 +27,7 @@ MANIFEST = ".album.json"
 PLACES = PEOPLE, UNKNOWN = "people", "unknown"
 
 _VERSION = 1
+_LARGEST = 1 << 30
 _LONGEST, _LONGEST_BYTES, _LONGEST_NAME = 80, 200, 255
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 _UNSAFE = set('/\\:*?"<>|')
@@ -253,6 +254,10 @@ def _read_manifest(folder: Path) -> _Manifest:
     """
     path = folder / MANIFEST
     try:
+        if path.exists() and not (
+            path.is_file() and path.stat().st_size <= _LARGEST
+        ):  # a pipe waits, a device never ends
+            raise ValueError
         files = json.loads(path.read_bytes())["files"]
         made = {name: tuple(_Made(*entry) for entry in entries) for name, entries in files.items()}
         sound = all(

@@ -288,13 +288,21 @@ def _write(table: pa.Table, path: Path) -> None:
 
 
 def _schema(part: Path) -> pa.Schema:
+    _check_file(part)
     with _reading(part):
         return parquet.read_schema(part)
 
 
 def _read(part: Path, columns: list[str] | None = None) -> pa.Table:
+    _check_file(part)
     with _reading(part), parquet.ParquetFile(part, page_checksum_verification=True) as file:
         return file.read(columns=columns)
+
+
+def _check_file(part: Path) -> None:
+    """A pipe would wait for ever."""
+    if not part.is_file():
+        raise _damaged(part)
 
 
 @contextmanager
