@@ -105,11 +105,20 @@ def test_approximate_neighbours_have_the_recall_asked_for(recall):
 
 
 @pytest.mark.usefixtures("cells")
-def test_recall_counts_the_neighbours_from_the_floor_on():
-    faces, _ = people(3000, 300, spread=1.0)
-    truth, found = neighbours.exact(faces, 20), neighbours.approximate(faces, 20, recall=0.95, floor=0.5)
+def test_neighbours_near_the_floor_hardly_count_for_recall(monkeypatch):
+    faces, _ = people(3000, 300)
+    noise, _ = people(3000, 3000, seed=1)  # their neighbours are anybody
+    both = Embeddings.concatenate([faces, noise])
+    looked = []
+    search = neighbours._search
+    monkeypatch.setattr(neighbours, "_search", lambda cells, *rest: looked.append(cells.nprobe) or search(cells, *rest))
+    truth, found = neighbours.exact(both, 8), neighbours.approximate(both, 8, recall=0.95, floor=0.5)
+    weight = np.maximum(truth.cosine - 0.5, 0)
     hit = (truth.index[:, :, None] == found.index[:, None, :]).any(axis=2)
-    assert hit[truth.cosine >= 0.5].mean() >= 0.93
+    assert weight[hit].sum() >= 0.93 * weight.sum()
+    few = max(looked)
+    neighbours.approximate(both, 8, recall=0.95)
+    assert max(looked) > few
 
 
 @pytest.mark.usefixtures("cells")

@@ -112,7 +112,7 @@ def leiden(
 def _linked(neighbours: Neighbours, threshold: float, weight: F64) -> _Graph:
     """Every face for itself, linked with its neighbours from the threshold on."""
     count, k = neighbours.index.shape
-    near = _near(neighbours, threshold).ravel()
+    near = _near(neighbours.index, neighbours.cosine, threshold).ravel()
     one, other = np.repeat(np.arange(count), k)[near], neighbours.index.ravel()[near]
     _, kept = np.unique(np.minimum(one, other) * count + np.maximum(one, other), return_index=True)
     one, other = one[kept], other[kept]
@@ -120,9 +120,9 @@ def _linked(neighbours: Neighbours, threshold: float, weight: F64) -> _Graph:
     return _Graph(one, other, cosine * weight[one] * weight[other], weight)
 
 
-def _near(neighbours: Neighbours, threshold: float) -> NDArray[np.bool_]:
+def _near(index: Index, cosine: F32, threshold: float) -> NDArray[np.bool_]:
     """`(N, k)`, which neighbours may be of one group: at a threshold of 0, too, those without direction are not."""
-    return (neighbours.cosine >= threshold) & (neighbours.cosine > 0) & (neighbours.index >= 0)
+    return (cosine >= threshold) & (cosine > 0) & (index >= 0)
 
 
 def _contracted(graph: _Graph, group: Index, sums: F32) -> _Graph:
@@ -164,8 +164,9 @@ def _settled(
         counted = weight[start : start + _FACES]  # in the sum of its own group
         others = np.einsum("nd,nd->n", unit, sums[own]) - counted * np.any(unit, axis=1)
         loose = np.flatnonzero(others < _HOLD * threshold * (size[own] - counted))
-        group = labels[neighbours.index[start + loose]]
-        near = _near(neighbours, threshold)[start + loose] & (group != own[loose, None])
+        index, cosine = neighbours.index[start + loose], neighbours.cosine[start + loose]
+        group = labels[index]
+        near = _near(index, cosine, threshold) & (group != own[loose, None])
         line, column = np.nonzero(near)
         group = group[line, column]
         gain = np.einsum("nd,nd->n", unit[loose[line]], sums[group]) - threshold * size[group]
