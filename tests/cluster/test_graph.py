@@ -1,5 +1,7 @@
 """Graph clustering against average linkage, planted people and its own objective by brute force."""
 
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -186,6 +188,27 @@ def test_fewer_than_two_faces(count):
 def test_copies_are_one_group_and_faces_without_direction_stay_alone(weighting):
     vectors = np.concatenate([np.ones((50, 8)), np.zeros((3, 8))])
     assert leiden(Embeddings(vectors), 0.9, weighting=weighting).tolist() == [0] * 50 + [1, 2, 3]
+
+
+@pytest.mark.parametrize("weighting", ["unit", "magnitude"])
+@pytest.mark.parametrize("threshold", [0, -1])
+def test_faces_without_direction_stay_alone_at_a_threshold_that_their_cosine_reaches(threshold, weighting):
+    vectors = np.concatenate([people(20, 20)[0].vectors, np.zeros((3, 64), np.float32)])
+    labels = leiden(Embeddings(vectors), threshold, weighting=weighting)
+    assert all(np.sum(labels == label) == 1 for label in labels[20:])
+
+
+def test_copies_at_a_threshold_that_only_copies_reach_come_to_an_end():
+    program = """
+import numpy as np
+from magface.cluster.graph import leiden
+from magface.types import Embeddings
+rng = np.random.default_rng(0)
+for seed in range(60):
+    vectors = rng.normal(size=(5, 3))[rng.integers(0, 5, 20)] * rng.choice([1, 3, 0.37], (20, 1))
+    leiden(Embeddings(vectors), 1.0, weighting="magnitude", seed=seed)
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=100, check=True)
 
 
 @pytest.mark.parametrize("cosine", [0.499, 0.501])

@@ -33,6 +33,8 @@ _HOLD = 0.8
 """Share of the threshold that the mean cosine of a face with its group may fall to: a poor face is far from all."""
 _FACES = 8192
 """Faces that are settled at a time."""
+_TIE = 1e-6
+"""Share of a cosine by which equal ones are told apart."""
 _PAIRS = 16384
 """Pairs of groups whose cosines are summed at a time."""
 
@@ -186,7 +188,9 @@ def _communities(graph: _Graph, threshold: float, seed: int) -> Index:
     import networkit
 
     count = len(graph.size)
-    links = np.bincount(graph.first, graph.cosines, count) + np.bincount(graph.second, graph.cosines, count)
+    # a face between two others that are equally good, as among copies, would go to and fro without end
+    cosines = graph.cosines * np.random.default_rng(seed).uniform(1 + _TIE, 1 + 2 * _TIE, len(graph.cosines))
+    links = np.bincount(graph.first, cosines, count) + np.bincount(graph.second, cosines, count)
     if not links.any():
         return np.arange(count)
     degree = np.max(links / graph.size)
@@ -197,7 +201,7 @@ def _communities(graph: _Graph, threshold: float, seed: int) -> Index:
     networkit.setSeed(seed, False)
     networkit.setNumberOfThreads(1)  # more would answer in the order in which they happen to run
     try:
-        weighted = networkit.GraphFromCoo((np.concatenate([graph.cosines, loops]), ends), n=count, weighted=True)
+        weighted = networkit.GraphFromCoo((np.concatenate([cosines, loops]), ends), n=count, weighted=True)
         gamma = threshold * graph.size.sum() / degree
         found = networkit.community.ParallelLeiden(weighted, iterations=_ROUNDS, gamma=gamma).run().getPartition()
     finally:
