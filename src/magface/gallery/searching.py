@@ -55,7 +55,7 @@ class Search:
         matches: the nearest people, best first; fewer than asked for where there are not as many.
         quality: of the probe, 0 to 100.
         limit: threshold of the open-set decision; None where no rate was stated.
-        exact: whether these are the best of all people. Always so by cosine, as far as the index is exact; for the
+        exact: whether these are the best of all people, as far as the index is exact. Always so by cosine; for the
             quality-aware score where the last of `matches` scores at least the lowest cosine of the shortlist, which
             nobody outside of it can exceed.
     """
