@@ -206,6 +206,16 @@ def test_a_file_that_is_no_gallery_is_left_as_it_is(run, tmp_path):
     assert (tmp_path / "faces.db").read_bytes() == b"my diary" * 1000
 
 
+def test_a_full_disk_is_said_and_the_same_command_goes_on(people, tmp_path):
+    command = [sys.executable, "-m", "magface", "gallery", "enroll", people / "Eileen" / "1.png", "--person", "Ann"]
+    command += ["--uri", tmp_path / "faces.db"]
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$0" "$@"', *command]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n"), "disk" in done.stderr) == (2, 1, True)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert faces_in(tmp_path / "faces.db") == 1
+
+
 def test_nothing_is_removed_without_a_yes(run, people, monkeypatch):
     run("enroll", people / "Eileen" / "1.png", "--person", "Ann")
     code, _, err = run("remove", "Ann")

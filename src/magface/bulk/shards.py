@@ -90,7 +90,7 @@ def write(plan: Plan, shard: int, found: Iterable[Found], card: Card) -> None:
         _DIGEST: plan.digest(shard).encode(),
     }
     faces, photos = (schema.with_metadata(facts) for schema in (_face_schema(card.embedding_size), _photo_schema()))
-    with ExitStack() as stack:
+    with _named(target), ExitStack() as stack:
         # left from the last to the first: the file of the faces takes its name when all is written
         files = [io.atomic_path(target), io.atomic_path(plan.folder / PHOTOS / target.name)]
         one, other = (stack.enter_context(file) for file in files)
@@ -105,6 +105,17 @@ def write(plan: Plan, shard: int, found: Iterable[Found], card: Card) -> None:
                 face_writer.write_table(rows.taken(faces))
         face_writer.write_table(rows.taken(faces))
         photo_writer.write_table(_table(zip(*accounts, strict=True), photos))
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Name the file in errors of a library that does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
 
 
 def finished(plan: Plan, shard: int) -> bool:

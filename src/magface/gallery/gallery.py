@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -85,13 +86,13 @@ def open_gallery(
     place, kind = _store(os.fspath(uri))
     secret = os.environ.get(KEY, "") if key is None else key
     remote = "://" in place
-    if create and (remote or not os.path.lexists(place)):
+    if create and (remote or _absent(place)):
         if card is None:
             raise DataError(f"name the model whose embeddings the gallery {uri} is to keep, to make it.")
         try:
             return Gallery(kind.create(place, card, settings or Settings(), secret))
         except DataError:
-            if not remote and not os.path.lexists(place):  # else there is one, perhaps since a moment ago
+            if not remote and _absent(place):  # else there is one, perhaps since a moment ago
                 raise
     gallery = Gallery(kind.open(place, secret))
     if card is not None:
@@ -101,6 +102,11 @@ def open_gallery(
             gallery.close()
             raise
     return gallery
+
+
+def _absent(place: str) -> bool:
+    """Whether there is nothing, or an empty file: a full disk or a kill leaves one where a gallery was to be made."""
+    return not os.path.lexists(place) or (Path(place).is_file() and not Path(place).stat().st_size)
 
 
 def _store(uri: str) -> tuple[str, type[SqliteStore] | type[MilvusStore]]:
