@@ -131,9 +131,9 @@ class Results:
         for part in self._parts():
             with _reading(part):
                 rows = _read(part, ["photo", "bytes", "modified_ns", "error", "faces.list.element.crop"]).to_pylist()
-            for row in rows:
-                whole = not row["error"] and all(face["crop"] in present for face in row["faces"])
-                done[row["photo"]] = (row["bytes"], row["modified_ns"]) if whole else None
+                for row in rows:  # inside: damage to the name of a column leaves the column out
+                    whole = not row["error"] and all(face["crop"] in present for face in row["faces"])
+                    done[row["photo"]] = (row["bytes"], row["modified_ns"]) if whole else None
         return [photo for photo in photos if done.get(name_of(photo)) != _state(photo)]
 
     def add(self, photo: Photo) -> None:
@@ -309,7 +309,7 @@ def _check_file(part: Path) -> None:
 def _reading(part: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(part) from error
 
 
