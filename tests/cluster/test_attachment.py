@@ -100,3 +100,11 @@ def test_without_reliable_faces_nobody_is_known():
     faces, _ = people(20, 3)
     found = reliable_first(lambda each: average_linkage(each, 0.5), faces, least=1000, threshold=0.1)
     assert found.tolist() == [UNKNOWN] * 20
+
+
+def test_what_is_exactly_enough_is_enough():
+    faces = Embeddings(np.array([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]], np.float32))
+    assert attach(faces, [3, -1], 0.5).tolist() == [3, 3]
+    assert attach(faces, [3, -1], np.nextafter(0.5, 1)).tolist() == [3, -1]
+    alone = lambda each: np.arange(len(each))  # noqa: E731
+    assert reliable_first(alone, faces, least=1, threshold=0.9).tolist() == [0, 1]

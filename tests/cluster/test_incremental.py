@@ -176,3 +176,16 @@ def test_numbers_are_carried_one_to_one(rows):
             for other, number in pairs:
                 if other >= first and number >= first:
                     assert ((labels == other) & (before == old)).sum() <= shared
+
+
+def test_the_first_numbers_are_carried_like_others():
+    assert carry([5, 5, 6, 0], [0, 0, 1, -1], first=5).tolist() == [5, 5, 1, 0]  # somebody still is the person 0
+    assert carry([5, 5, 6], [0, 0, 1], first=5).tolist() == [0, 0, 1]
+    assert carry([9, 7], [-1, -1], first=5).tolist() == [6, 5]
+
+
+def test_a_face_at_exactly_the_threshold_joins():
+    faces = Embeddings(np.array([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]], np.float32))
+    for threshold, person in ((0.5, 2), (np.nextafter(np.float32(0.5), np.float32(1)), -1)):
+        labels = join(faces, [2, -1], threshold, reliable=[True, True], group=lambda e: np.arange(len(e)), first=3)
+        assert labels.tolist() == [2, person]

@@ -146,3 +146,10 @@ def test_faces_of_all_sizes_give_groups(weighting):
 def test_what_is_no_cosine_is_refused(threshold):
     with pytest.raises(DataError, match="cosine"):
         average_linkage(Embeddings(np.ones((2, 2), np.float32)), threshold)
+
+
+@pytest.mark.parametrize("weighting", ["unit", "magnitude"])
+def test_groups_at_exactly_the_threshold_are_one(weighting):
+    faces = Embeddings(np.array([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5]], np.float32))
+    assert average_linkage(faces, 0.5, weighting=weighting).tolist() == [0, 0]
+    assert average_linkage(faces, np.nextafter(0.5, 1), weighting=weighting).tolist() == [0, 1]

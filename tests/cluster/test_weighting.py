@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magface.cluster.weighting import weights
+from magface.cluster.weighting import checked, weights
 from magface.errors import DataError
 from magface.types import Embeddings
 
@@ -34,3 +34,14 @@ def test_faces_without_direction_weigh_alike(count):
 def test_another_weighting_is_refused():
     with pytest.raises(DataError, match="no weighting 'squared'; choose one of unit, magnitude"):
         weights(Embeddings(np.ones((2, 2), np.float32)), "squared")
+
+
+@pytest.mark.parametrize("threshold", [-1, -0.5, 0, 1])
+def test_a_threshold_is_a_cosine(threshold):
+    assert checked(threshold) == threshold
+
+
+@pytest.mark.parametrize("threshold", [-1.001, 1.001, float("nan")])
+def test_a_threshold_that_is_no_cosine_is_refused(threshold):
+    with pytest.raises(DataError, match="between -1 and 1"):
+        checked(threshold)

@@ -563,6 +563,14 @@ def test_nobody_is_found_in_an_empty_gallery(gallery):
     assert_is(gallery, {})
 
 
+def test_who_is_exactly_at_the_threshold_is_identified(people):
+    gallery, entries = people
+    [found] = gallery.search(entries[0].vector[None], fpir=0.1)
+    best = found.matches[0]
+    for limit, person in ((best.cosine, best), (np.nextafter(best.cosine, 2), None)):
+        assert dataclasses.replace(found, limit=dataclasses.replace(found.limit, threshold=limit)).identified is person
+
+
 def test_no_probe_is_no_search(people):
     gallery, _ = people
     assert gallery.search(np.empty((0, 64), np.float32)) == []

@@ -130,6 +130,14 @@ def test_a_threshold_says_how_far_it_is_extrapolated():
     assert moved.threshold == pytest.approx(beyond.threshold + 0.01)
 
 
+def test_every_rate_below_the_measured_ones_is_extrapolated():
+    lowest = min(each.fmr for each in CARD.thresholds)
+    assert not openset.threshold(CARD, lowest, 1).beyond
+    assert not openset.threshold(CARD, 1.5 * lowest, 1).beyond
+    slightly = openset.threshold(CARD, lowest / 1.5, 1)
+    assert slightly.beyond and slightly.extrapolated == pytest.approx(1.5)
+
+
 def test_a_shift_of_the_score_counts_only_below_its_end():
     shift = Shift(0.01, -0.2, 0.1, 500, 400)
     end = CARD.comparison.alpha / CARD.comparison.beta

@@ -5,7 +5,7 @@ drawn from the people of any set. A threshold belongs to a way of grouping as mu
 people: those of one half by what is best for the faces of the other half, in the same groups.
 
 A group of two people costs both of them, so people who share groups vary together. Intervals that take them for
-independent are a fifth too narrow: of two ways that are equally good, they call one better in 13 of 100 sets.
+independent are a fifth too narrow: of two ways that are equally good, they call one better in 12 of 100 sets.
 """
 
 from __future__ import annotations
