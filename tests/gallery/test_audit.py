@@ -135,6 +135,13 @@ def test_a_gallery_of_hardly_anybody_has_nothing_wrong(gallery, crowd, count):
     assert math.isfinite(found.agree)
 
 
+def test_faces_are_searched_among_everybody_else(in_memory, crowd, card):
+    in_memory.enroll(crowd(5)[0], check=False)
+    found = in_memory.audit()
+    assert found.near == openset.threshold(card, in_memory.policy.fpir, 4).threshold
+    assert (found.far, found.agree) == (openset.cosine_at(card, 1e-2), audit.agreement(card, 5))
+
+
 def test_a_tenth_of_a_pair_reaches_the_agreement(card):
     assert openset.cosine_at(card, 0.1 / 4950) == audit.agreement(card, 100)
 
@@ -160,6 +167,13 @@ def test_calibration_is_what_strangers_in_the_gallery_need(gallery, crowd, card,
     [found] = gallery.search(entries[0].vector[None], fpir=fpir)
     assert found.limit == gallery.threshold(fpir)
     assert gallery.info().calibrated == shift
+
+
+def test_a_gallery_of_a_model_without_a_score_is_calibrated_by_cosine(place, crowd, card):
+    gallery = place.create(dataclasses.replace(card, comparison=None))
+    gallery.enroll(crowd(40, each=1)[0], check=False)
+    shift = gallery.calibrate(0.3)
+    assert (shift.score, gallery.info().calibrated) == (0, shift)
 
 
 def test_calibration_passes_over_a_person_under_two_names(in_memory, crowd):

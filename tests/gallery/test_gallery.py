@@ -794,6 +794,14 @@ def test_every_vector_is_replaced_when_the_model_changes(place, card, crowd):
             handle.enroll(crowd(1, name="late {}")[0])
 
 
+def test_a_new_score_that_the_policy_accepts_is_not_marked(in_memory, card, crowd):
+    in_memory.enroll(crowd(3, each=1)[0])
+    scores = iter([in_memory.policy.mark, np.nextafter(in_memory.policy.mark, 0), 100])
+    new = dataclasses.replace(card, sha256="d" * 64)
+    in_memory.reembed(new, lambda faces: [(face.vector, float(next(scores))) for face in faces])
+    assert [face.marked for face in in_memory.faces()] == [False, True, False]
+
+
 @pytest.mark.parametrize("bad", [np.ones(47), np.zeros(48), np.full(48, np.nan)], ids=["size", "zeros", "nan"])
 def test_a_gallery_that_cannot_be_embedded_again_stays_as_it_was(gallery, card, crowd, bad):
     entries, _ = crowd(4)

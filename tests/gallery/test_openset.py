@@ -86,6 +86,13 @@ def test_a_score_without_thresholds_takes_those_of_the_cosine():
         openset.threshold(dataclasses.replace(CARD, comparison=None), 0.01, 10, "quality")
 
 
+def test_two_rates_of_the_score_are_a_line():
+    rates = (ScoreThreshold(1e-2, -1.0, 10), ScoreThreshold(1e-3, -0.5, 10))
+    two = dataclasses.replace(CARD, comparison=Comparison(0.25, 0.5, rates))
+    assert openset.score_at(two, 1e-3) == pytest.approx(-0.5)
+    assert openset.score_at(two, 1e-1) == pytest.approx(-1.0 - 0.5 * (2.3263479 - 1.2815516) / (3.0902323 - 2.3263479))
+
+
 @given(st.floats(1e-6, 0.999), st.integers(1, 10**9))
 def test_independent_comparisons_at_the_rate_give_the_fpir(fpir, people):
     fmr = openset.threshold(CARD, fpir, people).fmr
@@ -135,7 +142,8 @@ def test_every_rate_below_the_measured_ones_is_extrapolated():
     assert not openset.threshold(CARD, lowest, 1).beyond
     assert not openset.threshold(CARD, 1.5 * lowest, 1).beyond
     slightly = openset.threshold(CARD, lowest / 1.5, 1)
-    assert slightly.beyond and slightly.extrapolated == pytest.approx(1.5)
+    assert slightly.beyond
+    assert slightly.extrapolated == pytest.approx(1.5)
 
 
 def test_a_shift_of_the_score_counts_only_below_its_end():
