@@ -244,3 +244,12 @@ def test_neighbours_of_other_faces_are_refused():
 def test_what_is_no_cosine_is_refused(threshold):
     with pytest.raises(DataError, match="cosine"):
         leiden(Embeddings(np.ones((2, 2), np.float32)), threshold)
+
+
+@pytest.mark.parametrize("weighting", ["unit", "magnitude"])
+def test_blocks_change_nothing(weighting, monkeypatch):
+    faces, _ = people(300, 60, spread=2.0)
+    expected = leiden(faces, 0.3, weighting=weighting)
+    monkeypatch.setattr(graph, "_FACES", 7)
+    monkeypatch.setattr(graph, "_PAIRS", 5)
+    assert leiden(faces, 0.3, weighting=weighting).tolist() == expected.tolist()
