@@ -199,6 +199,26 @@ def test_one_thread_gives_the_same(network, crops):
         np.testing.assert_allclose(one, all_, rtol=0, atol=1e-4 * np.abs(one).max())
 
 
+AFFINITIES = """
+import os, sys
+import numpy as np
+from magface import engines
+from magface.models import default
+
+free = os.sched_getaffinity(0)
+engine = engines.load(default.path().read_bytes(), "openvino", threads=1)
+bound = set()
+for _ in engine.stream(np.zeros((40, 4, 112, 112, 3), np.uint8)):
+    bound |= {task for task in os.listdir("/proc/self/task") if os.sched_getaffinity(int(task)) != free}
+sys.exit(len(bound))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at the threads as Linux shows them")
+def test_few_threads_are_bound_to_no_core_which_another_process_would_take_too():
+    assert subprocess.run([sys.executable, "-c", AFFINITIES], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["openvino", "torch"])
 def test_bf16_is_close(network, crops, name):
     try:

@@ -41,9 +41,10 @@ class OpenvinoEngine(Engine):
         source = self._model.input(0)
         self.shape = tuple(size.get_length() if size.is_static else None for size in source.partial_shape)
         self.dtype = source.element_type.to_dtype()
-        self._options: dict[str, str] = {"INFERENCE_PRECISION_HINT": precision}
+        self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
-            self._options["INFERENCE_NUM_THREADS"] = str(threads)
+            # threads that are bound to cores would be bound to the same ones in every process
+            self._options |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self._parallel: Any = None
         self._rows = self._width = 0
 
